@@ -1,0 +1,33 @@
+"""Fixtures for every test: strict JAX settings, and the optional folder of golden files."""
+
+import os
+import pathlib
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # BLAS threads fight XLA's on small machines
+os.environ.setdefault("MUJOCO_GL", "egl")
+
+import jax
+import pytest
+
+REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+
+
+def pytest_configure():
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+    jax.config.update("jax_debug_key_reuse", True)
+    jax.config.update("jax_default_matmul_precision", "float32")
+
+
+@pytest.fixture(scope="session")
+def repository() -> pathlib.Path:
+    """The checkout's root."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared() -> pathlib.Path:
+    """The folder of golden numbers and sample data beside the checkout, where there is one."""
+    path = REPOSITORY.parent / "shared"
+    if not path.is_dir():
+        pytest.skip(f"needs the golden files and sample data in {path}")
+    return path
