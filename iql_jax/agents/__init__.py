@@ -1,0 +1,45 @@
+"""Agents: pure functions over explicit state, looked up by name.
+
+Each agent is a module with
+
+    make_config(settings, observation_dim, action_dim) -> Config     hashable, static under jit
+    make_hyperparameters(settings) -> Hyperparameters                numbers, leaves of the state
+    init(config, hyper, key) -> State
+    update(config, state, batch, key) -> (State, metrics)
+    sample_actions(config, state, observations, key, *, temperature) -> f32[B, A]
+
+`State` has `step` i32[] and `hyper`, and holds arrays only.
+"""
+
+from typing import Any, Protocol, cast
+
+from iql_jax.agents import bc, iql
+from iql_jax.agents.iql import Hyperparameters
+from iql_jax.errors import InputError
+
+
+class Agent(Protocol):
+    """What a module must offer to be trained, evaluated and saved."""
+
+    make_config: Any
+    make_hyperparameters: Any
+    init: Any
+    update: Any
+    sample_actions: Any
+
+
+AGENTS: dict[str, Agent] = {"bc": cast(Agent, bc), "iql": cast(Agent, iql)}
+
+
+def get(name: str) -> Agent:
+    """Returns the agent of this name.
+
+    Raises:
+      InputError: there is none.
+    """
+    if name not in AGENTS:
+        raise InputError(f"unknown agent {name!r}: choose one of {', '.join(sorted(AGENTS))}")
+    return AGENTS[name]
+
+
+__all__ = ["AGENTS", "Agent", "Hyperparameters", "get"]

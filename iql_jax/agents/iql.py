@@ -1,0 +1,271 @@
+"""Implicit Q-Learning (Kostrikov, Nair and Levine 2021, https://arxiv.org/abs/2110.06169).
+
+`update` is the whole algorithm: V by expectile regression, both Q by a mean squared error, the
+target Q by Polyak averaging, and the policy by advantage-weighted regression.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from iql_jax.agents import losses, networks
+from iql_jax.agents.optim import (
+    Learner,
+    Metrics,
+    Params,
+    cosine_decay,
+    init_learner,
+    minimize,
+    polyak,
+)
+from iql_jax.types import Batch
+
+
+@dataclasses.dataclass(frozen=True)
+class IQLConfig:
+    """What shapes the compiled program; numbers that do not are in `Hyperparameters`."""
+
+    observation_dim: int
+    action_dim: int
+    hidden_dims: tuple[int, ...]
+    num_critics: int
+    dropout_rate: float
+
+
+@flax.struct.dataclass
+class Hyperparameters:
+    """Numbers of the algorithm, each f32[]; leaves of the state, so members can differ in them.
+
+    Attributes:
+      discount: in [0, 1].
+      expectile: the paper's tau, in (0, 1).
+      temperature: the paper's beta, an inverse temperature >= 0.
+      target_update_rate: share of the new Q in the target Q at each update, in [0, 1].
+      actor_lr: learning rate of the policy's first update.
+      critic_lr: learning rate of both Q.
+      value_lr: learning rate of V.
+      actor_decay_steps: updates after which the policy's rate has fallen to 0; infinity for never.
+    """
+
+    discount: jax.Array
+    expectile: jax.Array
+    temperature: jax.Array
+    target_update_rate: jax.Array
+    actor_lr: jax.Array
+    critic_lr: jax.Array
+    value_lr: jax.Array
+    actor_decay_steps: jax.Array
+
+
+@flax.struct.dataclass
+class CriticState:
+    """V, the Q ensemble and its slow copy."""
+
+    value: Learner
+    q: Learner
+    target_q_params: Params
+
+
+@flax.struct.dataclass
+class IQLState:
+    """Everything that training changes, and the numbers that steer it.
+
+    Attributes:
+      step: i32[], updates done so far.
+      hyper: the numbers of the algorithm.
+      critic: V, Q and target Q.
+      policy: the Gaussian policy.
+    """
+
+    step: jax.Array
+    hyper: Hyperparameters
+    critic: CriticState
+    policy: Learner
+
+
+def make_config(settings: Mapping[str, Any], observation_dim: int, action_dim: int) -> IQLConfig:
+    """Returns the static configuration for the settings of a config file."""
+    return IQLConfig(
+        observation_dim=observation_dim,
+        action_dim=action_dim,
+        hidden_dims=tuple(settings["hidden_dims"]),
+        num_critics=settings["num_critics"],
+        dropout_rate=settings["dropout_rate"],
+    )
+
+
+def make_hyperparameters(settings: Mapping[str, Any]) -> Hyperparameters:
+    """Returns the numeric settings as leaves, with every default of `settings` applied."""
+    return Hyperparameters(
+        **{
+            field.name: jnp.asarray(settings[field.name], jnp.float32)
+            for field in dataclasses.fields(Hyperparameters)
+        }
+    )
+
+
+def init(config: IQLConfig, hyper: Hyperparameters, key: jax.Array) -> IQLState:
+    """Returns a fresh state; the target Q starts as a copy of Q.
+
+    Args:
+      config: shapes.
+      hyper: numbers of the algorithm.
+      key: typed PRNG key.
+    """
+    critic_key, policy_key = jax.random.split(key)
+    return IQLState(
+        step=jnp.zeros((), jnp.int32),
+        hyper=hyper,
+        critic=init_critic(config, critic_key),
+        policy=init_policy(config, policy_key),
+    )
+
+
+def update(
+    config: IQLConfig, state: IQLState, batch: Batch, key: jax.Array
+) -> tuple[IQLState, Metrics]:
+    """Returns the state after one update on a batch, and its metrics (each f32[]).
+
+    Args:
+      config: shapes.
+      state: the state before.
+      batch: B transitions.
+      key: typed PRNG key, used for dropout alone.
+    """
+    hyper = state.hyper
+    critic, adv, critic_metrics = update_critic(config, hyper, state.critic, batch)
+    weight = losses.awr_weight(adv, hyper.temperature)
+    actor_lr = cosine_decay(hyper.actor_lr, state.step, hyper.actor_decay_steps)
+    policy, policy_metrics = update_policy(config, state.policy, batch, weight, actor_lr, key)
+    metrics = critic_metrics | policy_metrics | {"weight": weight.mean()}
+    return state.replace(step=state.step + 1, critic=critic, policy=policy), metrics
+
+
+def update_critic(
+    config: IQLConfig, hyper: Hyperparameters, critic: CriticState, batch: Batch
+) -> tuple[CriticState, jax.Array, Metrics]:
+    """Returns the new critic, the advantages f32[B] for the policy, and metrics.
+
+    In the authors' order: V onto the old target Q; both Q onto the new V; target Q onto the new Q.
+    The advantage, min target Q(s, a) - V(s), is of the old target Q and the new V.
+    """
+    q_of, v_of = _q_ensemble(config).apply, _value_function(config).apply
+    target_q = q_of(critic.target_q_params, batch.observations, batch.actions).min(axis=0)
+
+    def value_loss_fn(params: Params) -> tuple[jax.Array, Metrics]:
+        v = v_of(params, batch.observations)
+        loss = losses.expectile_loss(target_q - v, hyper.expectile).mean()
+        return loss, {"value_loss": loss, "v": v.mean()}
+
+    value, value_metrics = minimize(value_loss_fn, critic.value, hyper.value_lr)
+
+    # One pass of the new V over s and s' together.
+    both = jnp.concatenate([batch.observations, batch.next_observations])
+    v, next_v = jnp.split(v_of(value.params, both), 2)
+    td_target = batch.rewards + hyper.discount * batch.masks * next_v
+
+    def q_loss_fn(params: Params) -> tuple[jax.Array, Metrics]:
+        q = q_of(params, batch.observations, batch.actions)  # [E, B]
+        loss = ((q - td_target[None]) ** 2).sum(axis=0).mean()
+        return loss, {"critic_loss": loss, "q": q.mean()}
+
+    q, q_metrics = minimize(q_loss_fn, critic.q, hyper.critic_lr)
+    target_q_params = polyak(q.params, critic.target_q_params, hyper.target_update_rate)
+
+    adv = target_q - v
+    metrics = value_metrics | q_metrics | {"adv": adv.mean()}
+    return CriticState(value=value, q=q, target_q_params=target_q_params), adv, metrics
+
+
+def update_policy(
+    config: IQLConfig,
+    policy: Learner,
+    batch: Batch,
+    weight: jax.Array,
+    learning_rate: jax.Array,
+    key: jax.Array,
+) -> tuple[Learner, Metrics]:
+    """Returns the policy after one step up weight * log pi(a|s), equation (7), and metrics.
+
+    Args:
+      config: shapes.
+      policy: the policy before.
+      batch: B transitions.
+      weight: f32[B] >= 0; all ones is behaviour cloning.
+      learning_rate: f32[].
+      key: typed PRNG key for dropout.
+    """
+    network = _gaussian_policy(config)
+    rngs = {"dropout": key} if config.dropout_rate > 0 else None
+
+    def policy_loss_fn(params: Params) -> tuple[jax.Array, Metrics]:
+        mean, log_std = network.apply(params, batch.observations, training=True, rngs=rngs)
+        log_prob = losses.gaussian_log_prob(batch.actions, mean, log_std)
+        loss = -(weight * log_prob).mean()
+        return loss, {"actor_loss": loss, "log_prob": log_prob.mean()}
+
+    return minimize(policy_loss_fn, policy, learning_rate)
+
+
+class HasPolicy(Protocol):
+    """Any state with a Gaussian policy."""
+
+    @property
+    def policy(self) -> Learner: ...
+
+
+def sample_actions(
+    config: IQLConfig,
+    state: HasPolicy,
+    observations: jax.Array,
+    key: jax.Array,
+    *,
+    temperature: jax.Array | float,
+) -> jax.Array:
+    """Returns actions f32[B, A] in [-1, 1]: the mean plus `temperature`-scaled noise, clipped.
+
+    Args:
+      config: shapes.
+      state: the trained state.
+      observations: f32[B, O].
+      key: typed PRNG key of the noise.
+      temperature: 0 acts by the mean (evaluation), 1 samples the policy (exploration).
+    """
+    mean, log_std = _gaussian_policy(config).apply(state.policy.params, observations)
+    noise = jax.random.normal(key, mean.shape)
+    return jnp.clip(mean + temperature * jnp.exp(log_std)[None] * noise, -1.0, 1.0)
+
+
+def init_critic(config: IQLConfig, key: jax.Array) -> CriticState:
+    """Returns fresh V and Q, and the target Q as a copy of Q."""
+    value_key, q_key = jax.random.split(key)
+    observations = jnp.zeros((1, config.observation_dim))
+    actions = jnp.zeros((1, config.action_dim))
+    q_params = _q_ensemble(config).init(q_key, observations, actions)
+    return CriticState(
+        value=init_learner(_value_function(config).init(value_key, observations)),
+        q=init_learner(q_params),
+        target_q_params=jax.tree.map(jnp.copy, q_params),  # its own buffers: states are donated
+    )
+
+
+def init_policy(config: IQLConfig, key: jax.Array) -> Learner:
+    """Returns a fresh Gaussian policy."""
+    observations = jnp.zeros((1, config.observation_dim))
+    return init_learner(_gaussian_policy(config).init(key, observations))
+
+
+def _value_function(config: IQLConfig) -> networks.ValueFunction:
+    return networks.ValueFunction(config.hidden_dims)
+
+
+def _q_ensemble(config: IQLConfig) -> networks.QEnsemble:
+    return networks.QEnsemble(config.hidden_dims, config.num_critics)
+
+
+def _gaussian_policy(config: IQLConfig) -> networks.GaussianPolicy:
+    return networks.GaussianPolicy(config.hidden_dims, config.action_dim, config.dropout_rate)
