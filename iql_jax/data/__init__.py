@@ -1,0 +1,72 @@
+"""Datasets by name. The part before the first slash says where a dataset comes from."""
+
+import os
+from collections.abc import Callable
+
+from iql_jax.data.raw import RawDataset, validate
+from iql_jax.errors import InputError, did_you_mean
+
+
+def load(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> RawDataset:
+    """Return the dataset `name`, downloaded or made first where it has to be, and validated.
+
+    `d4rl/hopper-medium-v2` (or bare `hopper-medium-v2`), `file/path/to.hdf5`, or
+    `generated/antmaze-medium-play-v0`.
+
+    Args:
+      name: the dataset's name.
+      data_dir: the folder for files that are downloaded or made; None: the source's own default.
+
+    Raises:
+      InputError: if the name is unknown (with the nearest known one), or the data cannot be had,
+        read or used.
+    """
+    prefix, slash, _ = name.partition("/")
+    loaders = _loaders()
+    if slash and prefix in loaders:
+        raw = loaders[prefix](name, data_dir)
+    elif f"d4rl/{name}" in known_names():
+        raw = loaders["d4rl"](name, data_dir)
+    else:
+        raise InputError(_unknown(name, list(loaders)))
+    validate(raw)
+    return raw
+
+
+def known_names() -> list[str]:
+    """Return every dataset name that does not depend on the user's files, with its prefix."""
+    from iql_jax.data import d4rl
+
+    return [f"d4rl/{name}" for name in d4rl.datasets()]
+
+
+def _loaders() -> dict[str, Callable[[str, str | os.PathLike[str] | None], RawDataset]]:
+    """Return the function that loads a name, by prefix; each is imported when it is called."""
+
+    def load_d4rl(name: str, data_dir: str | os.PathLike[str] | None) -> RawDataset:
+        from iql_jax.data import d4rl
+
+        return d4rl.load_d4rl(name, data_dir)
+
+    def load_file(name: str, data_dir: str | os.PathLike[str] | None) -> RawDataset:
+        from iql_jax.data import files
+
+        del data_dir  # a file's name is its whole path
+        return files.load_file(name)
+
+    def load_generated(name: str, data_dir: str | os.PathLike[str] | None) -> RawDataset:
+        from iql_jax.data import generated
+
+        return generated.load_generated(name, data_dir)
+
+    return {"d4rl": load_d4rl, "file": load_file, "generated": load_generated}
+
+
+def _unknown(name: str, prefixes: list[str]) -> str:
+    if name.endswith((".hdf5", ".h5", ".npz")):
+        return f"unknown dataset '{name}'; a file of your own is named file/{name}"
+    known = known_names()
+    bare = [known_name.partition("/")[2] for known_name in known]
+    hint = did_you_mean(name, known if "/" in name else [*bare, *known])
+    allowed = ", ".join(f"{prefix}/..." for prefix in prefixes)
+    return f"unknown dataset '{name}'{hint} (allowed: {allowed}, or a bare D4RL name)"
