@@ -258,7 +258,7 @@ def _copy(response: Any, file: BinaryIO, version: _Version, name: str, progress:
         unit_scale=True,
         disable=not progress,
     ) as bar:
-        while block := response.read(_BLOCK_BYTES):
+        while block := response.read1(_BLOCK_BYTES):
             file.write(block)
             bar.update(len(block))
         file.flush()

@@ -72,20 +72,25 @@ def open_file(path: pathlib.Path) -> Iterator[Any]:
     if not path.is_file():
         kind = "is a folder, not a file" if path.is_dir() else "no such file"
         raise InputError(f"{path}: {kind} (looked for at {path.absolute()})")
-    try:
-        if path.suffix in _HDF5:
-            import h5py
-
-            # No lock: a finished file is never written to, and some file systems have none.
-            file = h5py.File(path, "r", locking=False)
-        else:
-            file = np.load(path, allow_pickle=False)
-            if isinstance(file, np.ndarray):
-                raise ValueError("it holds one bare array, not named arrays")
-    except _UNREADABLE as error:
-        raise _unreadable(path, error) from error
-    with file:
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(_opened(path, stack))
+        except _UNREADABLE as error:
+            raise _unreadable(path, error) from error
         yield file
+
+
+def _opened(path: pathlib.Path, stack: contextlib.ExitStack) -> Any:
+    if path.suffix in _HDF5:
+        import h5py
+
+        # No lock: a finished file is never written to, and some file systems have none.
+        return h5py.File(path, "r", locking=False)
+    handle = stack.enter_context(path.open("rb"))  # np.load leaves it open if it fails
+    file = np.load(handle, allow_pickle=False)
+    if isinstance(file, np.ndarray):
+        raise ValueError("it holds one bare array, not named arrays")
+    return file
 
 
 def _unreadable(path: pathlib.Path, error: Exception) -> InputError:
