@@ -104,7 +104,7 @@ def download(
                 failures = 0 if _size(file) > furthest else failures + 1
                 furthest = max(furthest, _size(file))
                 if failures >= attempts:
-                    raise DownloadError(f"{error} (tried {attempts} times)") from error
+                    raise DownloadError(f"{error} ({failures} attempts brought nothing)") from error
                 sleep(backoff_seconds * 2 ** max(0, failures - 1))
         os.fsync(file.fileno())
         if check:
@@ -190,11 +190,12 @@ def _attempt(
     try:
         with _open(url, have, version, timeout_seconds) as response:
             found = _version_of(url, response)
-            if not _continues(response, have, version, found):
+            if response.status == 200:  # all of it, perhaps of another version
                 file.truncate(0)
-                if response.status != 200:
-                    raise _LostError("the server sent another range than it was asked for")
                 _write_record(part, found)
+            elif not _continues(response, have, version, found):
+                file.truncate(0)
+                raise _LostError("the server sent another range than it was asked for")
             _copy(response, file, found, part.name.removesuffix(".part"), progress)
     except _NETWORK_ERRORS as error:
         if getattr(error, "code", None) == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -221,9 +222,7 @@ def _open(url: str, have: int, version: _Version | None, timeout_seconds: float)
 
 
 def _continues(response: Any, have: int, version: _Version | None, found: _Version) -> bool:
-    """Return whether the response holds exactly the bytes that come after those here."""
-    if response.status != 206:
-        return have == 0 and response.status == 200
+    """Return whether a partial response holds exactly the bytes that come after those here."""
     start = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
     if version is None or start is None or int(start[1]) != have:
         return False
