@@ -1,10 +1,11 @@
 """Datasets by name. The part before the first slash says where a dataset comes from."""
 
+import difflib
 import os
 from collections.abc import Callable
 
 from iql_jax.data.raw import RawDataset, validate
-from iql_jax.errors import InputError, did_you_mean
+from iql_jax.errors import InputError
 
 
 def load(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> RawDataset:
@@ -35,9 +36,9 @@ def load(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> RawDat
 
 def known_names() -> list[str]:
     """Return every dataset name that does not depend on the user's files, with its prefix."""
-    from iql_jax.data import d4rl
+    from iql_jax.data import d4rl, generated
 
-    return [f"d4rl/{name}" for name in d4rl.datasets()]
+    return [*generated.NAMES, *(f"d4rl/{name}" for name in d4rl.datasets())]
 
 
 def _loaders() -> dict[str, Callable[[str, str | os.PathLike[str] | None], RawDataset]]:
@@ -65,8 +66,9 @@ def _loaders() -> dict[str, Callable[[str, str | os.PathLike[str] | None], RawDa
 def _unknown(name: str, prefixes: list[str]) -> str:
     if name.endswith((".hdf5", ".h5", ".npz")):
         return f"unknown dataset '{name}'; a file of your own is named file/{name}"
-    known = known_names()
-    bare = [known_name.partition("/")[2] for known_name in known]
-    hint = did_you_mean(name, known if "/" in name else [*bare, *known])
+    known = {full: full for full in known_names()}
+    known |= {full.partition("/")[2]: full for full in known}  # a bare name is D4RL's, if it is one
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"; did you mean '{known[nearest[0]]}'?" if nearest else ""
     allowed = ", ".join(f"{prefix}/..." for prefix in prefixes)
     return f"unknown dataset '{name}'{hint} (allowed: {allowed}, or a bare D4RL name)"

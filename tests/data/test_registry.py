@@ -11,6 +11,7 @@ def test_known_names_carry_their_prefix():
     names = data.known_names()
     assert "d4rl/hopper-medium-v2" in names
     assert "d4rl/antmaze-large-play-v2" in names
+    assert "generated/pointmaze-medium-v0" in names
     assert len(set(names)) == len(names)
     assert all("/" in name for name in names)
 
@@ -18,9 +19,12 @@ def test_known_names_carry_their_prefix():
 @pytest.mark.parametrize(
     "name, message",
     [
-        ("hoper-medium-v2", r"unknown dataset 'hoper-medium-v2'; did you mean 'hopper-medium-v2'?"),
-        ("d4rl/hoper-medium-v2", r"unknown D4RL dataset .*; did you mean 'hopper-medium-v2'?"),
-        ("d4lr/hopper-medium-v2", r"; did you mean 'd4rl/hopper-medium-v2'?"),
+        ("hoper-medium-v2", r"dataset 'hoper-medium-v2'; did you mean 'd4rl/hopper-medium-v2'\?"),
+        ("pointmaze-medium-v0", r"; did you mean 'generated/pointmaze-medium-v0'\?"),
+        ("antmaze-medium-pley-v0", r"; did you mean 'd4rl/antmaze-medium-play-v0'\?"),
+        ("generated/antmaze-umaze", r"; did you mean 'generated/antmaze-umaze-v0'\?"),
+        ("d4rl/hoper-medium-v2", r"unknown D4RL dataset .*; did you mean 'hopper-medium-v2'\?"),
+        ("d4lr/hopper-medium-v2", r"; did you mean 'd4rl/hopper-medium-v2'\?"),
         ("", r"unknown dataset '' \(allowed: d4rl/..., file/..., generated/..., or a bare D4RL"),
         ("data/mine.hdf5", r"a file of your own is named file/data/mine.hdf5"),
         ("Hopper-v4", r"unknown dataset 'Hopper-v4'"),
