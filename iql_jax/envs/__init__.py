@@ -1,0 +1,112 @@
+"""Environments by name: D4RL's own physics, generated mazes, anything Gymnasium knows."""
+
+import contextlib
+import functools
+import importlib
+import io
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+
+from iql_jax.envs.spaces import check_spaces
+from iql_jax.errors import InputError, did_you_mean
+
+_Maker = Callable[[str, str | None], gymnasium.Env]
+
+
+@functools.cache
+def _own() -> dict[str, _Maker]:
+    """The environments made by this package, by every name they go by."""
+    from iql_jax.envs import antmaze, locomotion, pointmaze
+
+    makers: dict[str, _Maker] = {}
+    for names, maker in (
+        (locomotion.d4rl_names(), locomotion.make_locomotion),
+        (antmaze.D4RL_NAMES, antmaze.make_antmaze),
+    ):
+        makers |= {prefix + name: maker for prefix in ("", "d4rl/") for name in names}
+    makers |= dict.fromkeys(antmaze.GENERATED_NAMES, antmaze.make_antmaze)
+    makers |= dict.fromkeys(pointmaze.GENERATED_NAMES, pointmaze.make_pointmaze)
+    return makers
+
+
+def make(env_name: str, render_mode: str | None = None) -> gymnasium.Env:
+    """Returns a new environment with vectors of real numbers for observations and actions.
+
+    Args:
+      env_name: a D4RL name, bare or as `d4rl/...`, for D4RL's environment reproduced; a
+        `generated/...` name; or a Gymnasium id, as `module:Name-v0` where a module of yours
+        registers it.
+      render_mode: None or "rgb_array".
+
+    Raises:
+      InputError: there is no such environment, it cannot be made here, or its observations or
+        actions are of another kind.
+    """
+    maker = _own().get(env_name)
+    if maker is not None:
+        return maker(env_name, render_mode)
+    _require_gymnasium_id(env_name)
+    try:
+        env = gymnasium.make(env_name, render_mode=render_mode, disable_env_checker=True)
+    except (gymnasium.error.Error, ImportError) as error:
+        raise InputError(f"environment {env_name!r} cannot be made: {_one_line(error)}") from error
+    try:
+        check_spaces(env)
+    except InputError:
+        env.close()
+        raise
+    return env
+
+
+def exists(env_name: str) -> bool:
+    """Returns whether `make` knows the name; a Gymnasium id may still be of an unsupported kind."""
+    if env_name in _own():
+        return True
+    try:
+        _require_gymnasium_id(env_name)
+    except InputError:
+        return False
+    return True
+
+
+def _require_gymnasium_id(env_name: str) -> None:
+    """Returns nothing if Gymnasium has this id, after importing what may register it."""
+    module, colon, env_id = env_name.rpartition(":")
+    if colon:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise InputError(
+                f"environment {env_name!r} asks for module {module!r}, which does not import: "
+                f"{_one_line(error)}"
+            ) from error
+    if env_id in gymnasium.registry:
+        return
+    _register_robotics()
+    if env_id in gymnasium.registry:
+        return
+    from iql_jax.data.d4rl import datasets
+
+    if env_name.removeprefix("d4rl/") in datasets():
+        raise InputError(
+            f"D4RL's environment of {env_name!r} is not reproduced here; those of its hopper, "
+            "halfcheetah, walker2d, ant and antmaze names are"
+        )
+    raise InputError(
+        f"there is no environment {env_name!r}"
+        f"{did_you_mean(env_name, [*_own(), *gymnasium.registry])} "
+        "(known: D4RL names, generated/..., Gymnasium ids, module:Id for ids of your own)"
+    )
+
+
+def _register_robotics() -> None:
+    """Adds gymnasium-robotics' ids where it is installed, without the notice it prints."""
+    with contextlib.suppress(ImportError), contextlib.redirect_stderr(io.StringIO()):
+        robotics: Any = importlib.import_module("gymnasium_robotics")
+        gymnasium.register_envs(robotics)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -19,10 +19,18 @@ from typing import Any
 import mujoco
 import numpy as np
 
+from iql_jax.data.d4rl import datasets
 from iql_jax.envs.mujoco_task import MujocoTask
 from iql_jax.envs.physics import restore_mujoco210
 
 Health = Callable[[np.ndarray, np.ndarray], bool]
+
+
+def _within(values: np.ndarray, limit: float) -> bool:
+    """Returns whether every magnitude is below `limit`; False where there is a NaN."""
+    # The norm bounds every magnitude at a tenth of the cost of looking at each, and mostly settles
+    # it; this is on the path of every step.
+    return bool(values.dot(values) < limit * limit or np.abs(values).max() < limit)
 
 
 def _hopper_healthy(qpos: np.ndarray, qvel: np.ndarray) -> bool:
@@ -30,8 +38,8 @@ def _hopper_healthy(qpos: np.ndarray, qvel: np.ndarray) -> bool:
     return bool(
         qpos[1] > 0.7
         and abs(qpos[2]) < 0.2
-        and np.abs(qpos[2:]).max() < 100
-        and np.abs(qvel).max() < 100
+        and _within(qpos[2:], 100.0)
+        and _within(qvel, 100.0)
     )
 
 
@@ -98,36 +106,39 @@ def _model(name: str) -> mujoco.MjModel:
 class Locomotion(MujocoTask):
     """Run forward: reward is forward speed plus an alive bonus less a control cost."""
 
-    def __init__(self, name: str):
-        model, task = _model(name), TASKS[name]
+    def __init__(self, name: str, body: str, render_mode: str | None = None):
+        model, task = _model(body), TASKS[body]
         super().__init__(
+            name,
             model,
             frame_skip=task.frame_skip,
             observation_dim=model.nq - task.hidden + model.nv + task.padding,
             max_episode_steps=MAX_EPISODE_STEPS,
+            render_mode=render_mode,
         )
         self.task = task
         self._padding = np.zeros(task.padding)
         # The body position that Gym's Ant takes its speed from: that of the last substep's
         # beginning, which is not part of the simulator's state. The others read qpos.
-        self._tracked = self.data.body("torso").xpos if name == "ant" else self._qpos
+        self._tracked = self.data.body("torso").xpos if body == "ant" else self._qpos
         self._forward_position = 0.0
 
-    def _sample_start(self) -> tuple[np.ndarray, np.ndarray]:
-        noise = self.task.reset_noise
-        qpos = self.init_qpos + self.np_random.uniform(-noise, noise, self.model.nq)
+    def _draw_start(self) -> tuple[np.ndarray, np.ndarray]:
+        noise, rng, nv = self.task.reset_noise, self.np_random, self.model.nv
+        qpos = self.model.qpos0 + rng.uniform(-noise, noise, self.model.nq)
         if self.task.normal_velocities:
-            return qpos, self.init_qvel + noise * self.np_random.standard_normal(self.model.nv)
-        return qpos, self.init_qvel + self.np_random.uniform(-noise, noise, self.model.nv)
+            return qpos, noise * rng.standard_normal(nv)
+        return qpos, rng.uniform(-noise, noise, nv)
 
-    def set_state(self, qpos: np.ndarray, qvel: np.ndarray) -> None:
-        super().set_state(qpos, qvel)
+    def place(self, qpos: np.ndarray, qvel: np.ndarray) -> np.ndarray:
+        observation = super().place(qpos, qvel)
         self._forward_position = float(self._tracked[0])
+        return observation
 
     def _observation(self) -> np.ndarray:
         qvel, limit = self._qvel, self.task.velocity_limit
-        if limit < np.inf:
-            qvel = np.minimum(np.maximum(qvel, -limit), limit)
+        if not _within(qvel, limit):
+            qvel = np.clip(qvel, -limit, limit)
         return np.concatenate((self._qpos[self.task.hidden :], qvel, self._padding))
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
@@ -142,5 +153,16 @@ class Locomotion(MujocoTask):
     def _task_state(self) -> float:
         return self._forward_position
 
-    def _restore_task_state(self, state: float) -> None:
+    def _set_task_state(self, state: float) -> None:
         self._forward_position = state
+
+
+def d4rl_names() -> tuple[str, ...]:
+    """Returns every D4RL name these environments evaluate."""
+    return tuple(name for name in datasets() if name.split("-")[0] in TASKS)
+
+
+def make_locomotion(name: str, render_mode: str | None = None) -> Locomotion:
+    """Returns the environment of a name in `d4rl_names()`, bare or as `d4rl/...`."""
+    bare = name.removeprefix("d4rl/")
+    return Locomotion(bare, bare.split("-")[0], render_mode)

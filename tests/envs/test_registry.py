@@ -1,0 +1,87 @@
+"""Environments are found by name, and a wrong name is answered with the right one."""
+
+import gymnasium
+import numpy as np
+import pytest
+
+from iql_jax import envs
+from iql_jax.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("name", "dim"), [("hopper-medium-v2", 3), ("d4rl/ant-medium-v0", 8), ("walker2d-random-v1", 6)]
+)
+def test_d4rl_names_make_environments_with_unit_actions(name, dim):
+    env = envs.make(name)
+    assert env.action_space.shape == (dim,)
+    assert (env.action_space.low == -1).all()
+    assert (env.action_space.high == 1).all()
+    assert envs.exists(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("hoper-medium-v2", "did you mean 'hopper-medium-v2'"),
+        ("d4rl/hopper-medum-v2", "did you mean 'd4rl/hopper-medium-v2'"),
+        ("generated/antmaze-umase-v0", "did you mean 'generated/antmaze-umaze-v0'"),
+        ("Pendulm-v1", "did you mean 'Pendulum-v1'"),
+        ("pen-human-v1", "'pen-human-v1' is not reproduced here"),
+        ("no_such_module:Env-v0", "'no_such_module', which does not import"),
+        ("", "no environment ''"),
+    ],
+)
+def test_unknown_names_are_refused_with_the_nearest(name, message):
+    assert not envs.exists(name)
+    with pytest.raises(InputError, match=message):
+        envs.make(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("PointMaze_Medium-v3", "Dict observation space"),
+        ("CartPole-v1", r"Discrete action space; supported: one-dimensional Box"),
+    ],
+)
+def test_environments_of_other_kinds_are_refused(name, message):
+    with pytest.raises(InputError, match=message):
+        envs.make(name)
+
+
+def test_gymnasium_ids_are_made_without_a_word(capsys):
+    assert envs.make("Pendulum-v1").spec.id == "Pendulum-v1"
+    assert envs.make("AdroitHandPen-v1").observation_space.shape == (45,)
+    assert envs.exists("Hopper-v5")
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
+
+
+def test_a_users_own_environment_comes_by_module_and_id(tmp_path, monkeypatch):
+    (tmp_path / "my_tasks_of_mine.py").write_text(
+        "import gymnasium\n"
+        "from gymnasium.envs.classic_control import PendulumEnv\n"
+        "gymnasium.register('Swing-v0', PendulumEnv, max_episode_steps=7)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    try:
+        assert envs.make("my_tasks_of_mine:Swing-v0").spec.max_episode_steps == 7
+    finally:
+        gymnasium.registry.pop("Swing-v0", None)
+
+
+def test_an_environment_that_lacks_a_package_says_so_in_one_line():
+    with (
+        pytest.warns(DeprecationWarning),
+        pytest.raises(InputError, match="cannot be made") as info,
+    ):
+        envs.make("Hopper-v2")
+    assert "\n" not in str(info.value)
+
+
+@pytest.mark.parametrize("name", ["antmaze-umaze-v2", "generated/pointmaze-umaze-v0"])
+def test_mazes_come_by_name(name):
+    env = envs.make(name)
+    env.reset(seed=0)
+    *_, info = env.step(np.zeros(env.action_space.shape))
+    assert info["success"] is False
