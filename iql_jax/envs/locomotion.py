@@ -36,10 +36,7 @@ def _within(values: np.ndarray, limit: float) -> bool:
 def _hopper_healthy(qpos: np.ndarray, qvel: np.ndarray) -> bool:
     # A NaN compares false, hence ends the episode, in each of these.
     return bool(
-        qpos[1] > 0.7
-        and abs(qpos[2]) < 0.2
-        and _within(qpos[2:], 100.0)
-        and _within(qvel, 100.0)
+        qpos[1] > 0.7 and abs(qpos[2]) < 0.2 and _within(qpos[2:], 100.0) and _within(qvel, 100.0)
     )
 
 
