@@ -72,6 +72,15 @@ class Run:
             return "return"
         return str(self.record.get("score_meaning") or "score")
 
+    @property
+    def online_from(self) -> int | None:
+        """The last evaluated update before training went online; None if it never did."""
+        online = [row["update"] for row in self.evaluations if row["env_steps"] > 0]
+        if not online:
+            return None
+        before = [row["update"] for row in self.evaluations if row["update"] < min(online)]
+        return int(max(before, default=0))
+
     def scores(self) -> Series:
         """Return the score (or the return) by update and member."""
         return pivot(self.evaluations, self.score_column)

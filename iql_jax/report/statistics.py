@@ -24,6 +24,19 @@ def interquartile_mean(scores: np.ndarray) -> np.ndarray:
     return ordered[..., cut : ordered.shape[-1] - cut].mean(axis=-1)
 
 
+def mean_over_tasks(tasks: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the mean of the tasks' means, f64[...], `tasks` being f64[..., N] each.
+
+    Every task weighs the same, however many runs it has.
+    """
+    return np.mean([scores.mean(axis=-1) for scores in tasks], axis=0)
+
+
+def iqm_over_tasks(tasks: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the interquartile mean of all runs of all `tasks` f64[..., N] together, f64[...]."""
+    return interquartile_mean(np.concatenate(tasks, axis=-1))
+
+
 def bootstrap_interval(
     values: np.ndarray, confidence: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
@@ -106,7 +119,7 @@ def _percentiles(estimates: np.ndarray, confidence: float) -> tuple[float, float
 
 def stratified_interval(
     tasks: Sequence[np.ndarray],
-    statistic: Callable[[np.ndarray], np.ndarray],
+    statistic: Callable[[Sequence[np.ndarray]], np.ndarray],
     confidence: float = 0.95,
     seed: int = 0,
 ) -> tuple[float, float]:
@@ -114,7 +127,7 @@ def stratified_interval(
 
     Args:
       tasks: for each task, the scores f64[N] of its runs.
-      statistic: takes f64[R, K], all runs of a resample, to f64[R].
+      statistic: takes f64[R, N] for each task, R resamples of its runs, to f64[R].
       confidence: the probability the interval is meant to cover.
       seed: of the resampling.
 
@@ -123,8 +136,7 @@ def stratified_interval(
     if min(len(scores) for scores in tasks) < 2:
         return NO_INTERVAL
     generator = np.random.default_rng(seed)
-    drawn = np.concatenate([_resample(scores, generator) for scores in tasks], axis=1)
-    return _percentiles(statistic(drawn), confidence)
+    return _percentiles(statistic([_resample(scores, generator) for scores in tasks]), confidence)
 
 
 def improvement_interval(

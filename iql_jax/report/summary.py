@@ -171,12 +171,12 @@ def _data_line(data: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def align(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return `rows` as lines with columns as wide as they need, the first to the left."""
+def align(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[str]:
+    """Return `rows` as lines with columns as wide as they need, those of `left` to the left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
-            cell.ljust(width) if index == 0 else cell.rjust(width)
+            cell.ljust(width) if index in left else cell.rjust(width)
             for index, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows

@@ -183,56 +183,64 @@ class WandbSink:
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
         self._wandb: Any = wandb
         self._directory, self._say = run_dir, say
-        self._runs: list[Any] = []
+        wandb.setup(settings=wandb.Settings(silent=True))
         group = settings.group or run_dir.resolve().name
         ids = run_ids(run_dir, settings, len(seeds))
-        for member, seed in enumerate(seeds):
-            described = to_json({**config, "member": member, "seed": int(seed)})
-            arguments = {
+        members = [
+            {
                 "project": settings.project,
                 "entity": settings.entity,
                 "group": group,
                 "name": f"{group}-seed{seed}",
                 "tags": list(settings.tags),
                 "id": ids[member],
-                "config": described,
+                "config": to_json({**config, "member": member, "seed": int(seed)}),
                 "dir": os.fspath(run_dir),
-                "reinit": "create_new",  # several runs live in this process
             }
-            try:
-                run = self._start(member, mode, len(seeds), arguments)
-            except wandb.errors.Error as error:
-                if mode == "offline":
-                    raise
-                mode = "offline"
-                reason = " ".join(str(error).split())
-                say(
-                    f"warning: W&B could not start online ({reason}); logging offline, "
-                    f"'wandb sync {run_dir}/wandb/offline-run-*' uploads it later"
-                )
-                run = self._start(member, mode, len(seeds), arguments)
+            for member, seed in enumerate(seeds)
+        ]
+        try:
+            self._runs = self._start(mode, members)
+        except wandb.errors.Error as error:
+            if mode == "offline":
+                raise
+            mode = "offline"
+            reason = " ".join(str(error).split())
+            say(
+                f"warning: W&B could not start online ({reason}); logging offline, "
+                f"'wandb sync {run_dir}/wandb/offline-run-*' uploads it later"
+            )
+            wandb.teardown()  # the failed attempt would still hold the id of its run
+            wandb.setup(settings=wandb.Settings(silent=True))
+            self._runs = self._start(mode, members)
+        where = self._runs[0].url if mode == "online" else run_dir / "wandb"
+        say(f"W&B: {mode}, {len(seeds)} run{'s' * (len(seeds) > 1)} in group '{group}', {where}")
+
+    def _start(self, mode: str, members: Sequence[Mapping[str, Any]]) -> list[Any]:
+        """Return the started runs of all `members`, given as arguments of `wandb.init`."""
+        # Offline there is nothing to ask; the same id joins the pieces when they are uploaded.
+        resume = {"resume": "allow"} if mode == "online" else {}
+        runs = []
+        for member, arguments in enumerate(members):
+            settings = self._wandb.Settings(
+                silent=True,
+                console="off",  # the members would each keep the same terminal output
+                init_timeout=INIT_SECONDS,
+                login_timeout=INIT_SECONDS,
+                finish_timeout=max(5.0, FINISH_SECONDS / len(members)),
+                finish_timeout_raises=True,
+                x_disable_stats=member > 0,  # one machine, measured once
+            )
+            # `create_new` because several runs live in this process.
+            run = self._wandb.init(
+                mode=mode, reinit="create_new", settings=settings, **resume, **arguments
+            )
             run.define_metric("update")
             run.define_metric("env_steps")
             run.define_metric("*", step_metric="update")
             run.define_metric("online/*", step_metric="env_steps")
-            self._runs.append(run)
-        where = self._runs[0].url if mode == "online" else run_dir / "wandb"
-        say(f"W&B: {mode}, {len(seeds)} run{'s' * (len(seeds) > 1)} in group '{group}', {where}")
-
-    def _start(self, member: int, mode: str, members: int, arguments: dict[str, Any]) -> Any:
-        settings = self._wandb.Settings(
-            silent=True,
-            console="off",  # the members would each keep the same terminal output
-            init_timeout=INIT_SECONDS,
-            login_timeout=INIT_SECONDS,
-            finish_timeout=max(5.0, FINISH_SECONDS / members),
-            finish_timeout_raises=True,
-            x_disable_stats=member > 0,  # one machine, measured once
-        )
-        self._wandb.setup(settings=self._wandb.Settings(silent=True))
-        # Offline there is nothing to ask; the same id joins the pieces when they are uploaded.
-        resume = {"resume": "allow"} if mode == "online" else {}
-        return self._wandb.init(mode=mode, settings=settings, **resume, **arguments)
+            runs.append(run)
+        return runs
 
     def metrics(self, rows: Sequence[Row]) -> None:
         """Log one row per member."""

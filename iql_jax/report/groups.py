@@ -1,0 +1,131 @@
+"""Runs that belong together: the same method on the same data, all their members pooled."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from iql_jax.errors import InputError
+from iql_jax.report.runs import Run, Series, flatten
+from iql_jax.report.summary import best_index, no_evaluations
+
+# What may differ between two runs of one method.
+_NOT_THE_METHOD = frozenset(
+    [
+        "agent",
+        "env_name",
+        "dataset",
+        "seed",
+        "num_seeds",
+        "eval_episodes",
+        "eval_interval",
+        "log_interval",
+    ]
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Runs of one method on one dataset.
+
+    Attributes:
+      method: its label.
+      dataset: the dataset's name, with the prefix that tells its source.
+      runs: the runs, at least one.
+      scores: score by update and member of all runs, at the updates that all of them evaluated.
+    """
+
+    method: str
+    dataset: str
+    runs: Sequence[Run]
+    scores: Series
+
+    @property
+    def label(self) -> str:
+        """What the scores are."""
+        return self.runs[0].score_label
+
+    @property
+    def online(self) -> bool:
+        """Whether the scores end with training online."""
+        return any(run.online_from is not None for run in self.runs)
+
+    def at(self, which: str) -> tuple[int, np.ndarray]:
+        """Return (update, scores f64[P] that are there), `which` being "last" or "best".
+
+        The best is at the update whose mean over members is highest.
+        """
+        index = -1 if which == "last" else best_index(self.scores)
+        values = self.scores.values[index]
+        return int(self.scores.updates[index]), values[np.isfinite(values)]
+
+
+def group_runs(runs: Sequence[Run], by: str | None = None) -> list[Group]:
+    """Return `runs` grouped by data and method, in the order of first appearance.
+
+    Args:
+      runs: the runs.
+      by: a field of the configuration or a flag whose value names the method; by default the
+        agent, and every other setting in which runs of one agent on the same data differ.
+
+    Raises:
+      InputError: if a run has no evaluations, lacks the field `by`, or runs of one group share no
+        evaluated update or do not measure the same thing.
+    """
+    settings = {run.path: flatten(run.flags) | flatten(run.config) for run in runs}
+    varied = _varied(runs, settings)
+    grouped: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        if not run.evaluations:
+            raise no_evaluations(run.path)
+        found = settings[run.path]
+        if by is None:
+            agent = str(found.get("agent", "agent"))
+            parts = [f"{name}={found.get(name)}" for name in varied.get((run.dataset, agent), [])]
+            method = " ".join([agent, *parts])
+        elif by in found:
+            method = f"{by}={found[by]}"
+        else:
+            raise InputError(
+                f"'{run.path}' has no setting '{by}'; it has {', '.join(sorted(found))}"
+            )
+        grouped.setdefault((run.dataset, method), []).append(run)
+    return [_pool(method, dataset, members) for (dataset, method), members in grouped.items()]
+
+
+def _varied(
+    runs: Sequence[Run], settings: dict[Any, dict[str, Any]]
+) -> dict[tuple[str, str], list[str]]:
+    """Return, by (data, agent), the settings of the configuration in which its runs differ."""
+    names: dict[tuple[str, str], list[str]] = {}
+    alike: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for run in runs:
+        key = (run.dataset, str(settings[run.path].get("agent", "agent")))
+        alike.setdefault(key, []).append(flatten(run.config))
+    for key, configs in alike.items():
+        names[key] = [
+            name
+            for name in sorted(set().union(*configs))
+            if name not in _NOT_THE_METHOD
+            and any(config.get(name) != configs[0].get(name) for config in configs)
+        ]
+    return names
+
+
+def _pool(method: str, dataset: str, runs: Sequence[Run]) -> Group:
+    labels = {run.score_label for run in runs}
+    where = ", ".join(f"'{run.path}'" for run in runs)
+    if len(labels) > 1:
+        raise InputError(
+            f"{where} measure different things ({', '.join(sorted(labels))}); give runs "
+            "evaluated alike"
+        )
+    series = [run.scores() for run in runs]
+    common = series[0].updates
+    for other in series[1:]:
+        common = np.intersect1d(common, other.updates)
+    if not len(common):
+        raise InputError(f"{where} were never evaluated at the same update; report them apart")
+    values = [one.values[np.isin(one.updates, common)] for one in series]
+    return Group(method, dataset, runs, Series(common, np.concatenate(values, axis=1)))
