@@ -4,8 +4,7 @@ import flax.struct
 import jax
 
 
-@flax.struct.dataclass
-class Batch:
+class Batch(flax.struct.PyTreeNode):
     """Transitions as an agent consumes them.
 
     Attributes:

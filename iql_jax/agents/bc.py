@@ -3,7 +3,6 @@
 The yardstick for what the advantages of IQL add.
 """
 
-
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -16,8 +15,7 @@ from iql_jax.types import Batch
 __all__ = ["BCState", "init", "make_config", "make_hyperparameters", "sample_actions", "update"]
 
 
-@flax.struct.dataclass
-class BCState:
+class BCState(flax.struct.PyTreeNode):
     """Attributes: step i32[], the hyper-parameters (the policy's learning rate), the policy."""
 
     step: jax.Array
@@ -27,9 +25,7 @@ class BCState:
 
 def init(config: IQLConfig, hyper: Hyperparameters, key: jax.Array) -> BCState:
     """Returns a fresh state."""
-    return BCState(
-        step=jnp.zeros((), jnp.int32), hyper=hyper, policy=iql.init_policy(config, key)
-    )
+    return BCState(step=jnp.zeros((), jnp.int32), hyper=hyper, policy=iql.init_policy(config, key))
 
 
 def update(

@@ -5,7 +5,7 @@ target Q by Polyak averaging, and the policy by advantage-weighted regression.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import flax.struct
@@ -24,6 +24,8 @@ from iql_jax.agents.optim import (
 )
 from iql_jax.types import Batch
 
+Network = Callable[..., Any]  # params, inputs -> outputs; Flax types them too loosely to check
+
 
 @dataclasses.dataclass(frozen=True)
 class IQLConfig:
@@ -36,8 +38,7 @@ class IQLConfig:
     dropout_rate: float
 
 
-@flax.struct.dataclass
-class Hyperparameters:
+class Hyperparameters(flax.struct.PyTreeNode):
     """Numbers of the algorithm, each f32[]; leaves of the state, so members can differ in them.
 
     Attributes:
@@ -61,8 +62,7 @@ class Hyperparameters:
     actor_decay_steps: jax.Array
 
 
-@flax.struct.dataclass
-class CriticState:
+class CriticState(flax.struct.PyTreeNode):
     """V, the Q ensemble and its slow copy."""
 
     value: Learner
@@ -70,8 +70,7 @@ class CriticState:
     target_q_params: Params
 
 
-@flax.struct.dataclass
-class IQLState:
+class IQLState(flax.struct.PyTreeNode):
     """Everything that training changes, and the numbers that steer it.
 
     Attributes:
@@ -153,7 +152,8 @@ def update_critic(
     In the authors' order: V onto the old target Q; both Q onto the new V; target Q onto the new Q.
     The advantage, min target Q(s, a) - V(s), is of the old target Q and the new V.
     """
-    q_of, v_of = _q_ensemble(config).apply, _value_function(config).apply
+    q_of: Network = _q_ensemble(config).apply
+    v_of: Network = _value_function(config).apply
     target_q = q_of(critic.target_q_params, batch.observations, batch.actions).min(axis=0)
 
     def value_loss_fn(params: Params) -> tuple[jax.Array, Metrics]:
@@ -199,11 +199,11 @@ def update_policy(
       learning_rate: f32[].
       key: typed PRNG key for dropout.
     """
-    network = _gaussian_policy(config)
+    policy_of: Network = _gaussian_policy(config).apply
     rngs = {"dropout": key} if config.dropout_rate > 0 else None
 
     def policy_loss_fn(params: Params) -> tuple[jax.Array, Metrics]:
-        mean, log_std = network.apply(params, batch.observations, training=True, rngs=rngs)
+        mean, log_std = policy_of(params, batch.observations, training=True, rngs=rngs)
         log_prob = losses.gaussian_log_prob(batch.actions, mean, log_std)
         loss = -(weight * log_prob).mean()
         return loss, {"actor_loss": loss, "log_prob": log_prob.mean()}
@@ -235,7 +235,8 @@ def sample_actions(
       key: typed PRNG key of the noise.
       temperature: 0 acts by the mean (evaluation), 1 samples the policy (exploration).
     """
-    mean, log_std = _gaussian_policy(config).apply(state.policy.params, observations)
+    policy_of: Network = _gaussian_policy(config).apply
+    mean, log_std = policy_of(state.policy.params, observations)
     noise = jax.random.normal(key, mean.shape)
     return jnp.clip(mean + temperature * jnp.exp(log_std)[None] * noise, -1.0, 1.0)
 

@@ -16,8 +16,7 @@ Metrics = dict[str, jax.Array]
 _ADAM = optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8)
 
 
-@flax.struct.dataclass
-class Learner:
+class Learner(flax.struct.PyTreeNode):
     """Parameters and the optimiser state that goes with them."""
 
     params: Params

@@ -118,7 +118,7 @@ class FileSink:
             file.close()
 
 
-class Optional:
+class Guarded:
     """A sink that may fail: the first failure is told once, then training goes on without it."""
 
     def __init__(self, name: str, sink: Sink, say: Callable[[str], None]) -> None:
@@ -144,12 +144,12 @@ class RunLog:
     """What the training program logs to; made by `open_run`."""
 
     def __init__(
-        self, run_dir: Path, seeds: Sequence[int], lock: io.IOBase, optional: Sequence[Optional]
+        self, run_dir: Path, seeds: Sequence[int], lock: io.IOBase, dashboards: Sequence[Guarded]
     ) -> None:
         self.run_dir, self.seeds = run_dir, list(seeds)
         self._lock = lock
         self._files = FileSink(run_dir)
-        self._optional = list(optional)
+        self._dashboards = list(dashboards)
         self._last = {
             "metrics": _last_update(run_dir / METRICS),
             "evaluation": _last_update(run_dir / EVALUATIONS),
@@ -224,12 +224,12 @@ class RunLog:
 
     def log_media(self, update: int, name: str, path: Path, member: int | None = None) -> None:
         """Show the picture or video at `path` on the dashboards, of one member or of all."""
-        for sink in self._optional:
+        for sink in self._dashboards:
             sink.call("media", update, name, Path(path), member)
 
     def close(self, results: Mapping[str, Any] | None = None, failed: bool = False) -> None:
         """Finish the log; `results` is the summary, `failed` says that the run did not end well."""
-        for sink in self._optional:
+        for sink in self._dashboards:
             sink.call("close", results, failed)
         self._files.close(results, failed)
         self._lock.close()
@@ -265,7 +265,7 @@ class RunLog:
                 raise ValueError(f"{method} of update {update} after those of update {last}")
             self._last[method] = update
         getattr(self._files, method)(rows)  # first: these are the ones that must not be lost
-        for sink in self._optional:
+        for sink in self._dashboards:
             sink.call(method, rows)
 
 
@@ -334,6 +334,7 @@ def open_run(
     resume_at: int | None = None,
     connect: Sequence[Callable[[], tuple[str, Sink] | None]] = (),
     say: Callable[[str], None] | None = None,
+    lock: io.IOBase | None = None,
 ) -> RunLog:
     """Return the log of a run, its files open and locked.
 
@@ -345,6 +346,7 @@ def open_run(
       connect: functions that return the name and the sink of a dashboard, or None if it is off,
         e.g. `wandb_logger.connector(...)`, `tensorboard_logger.connector(...)`.
       say: prints one line; to standard error by default.
+      lock: what `lock_run` returned, if the caller holds the directory already.
 
     Raises:
       InputError: if the directory cannot be written, holds another run and `resume_at` is None, or
@@ -352,7 +354,7 @@ def open_run(
     """
     run_dir = Path(run_dir)
     say = say or (lambda text: print(text, file=sys.stderr))
-    lock = lock_run(run_dir)
+    lock = lock or lock_run(run_dir)
     try:
         if resume_at is not None:
             _truncate(run_dir, resume_at, say)
@@ -362,7 +364,7 @@ def open_run(
                 "--save_dir"
             )
         sinks = [made for made in (start() for start in connect) if made]
-        return RunLog(run_dir, seeds, lock, [Optional(name, sink, say) for name, sink in sinks])
+        return RunLog(run_dir, seeds, lock, [Guarded(name, sink, say) for name, sink in sinks])
     except BaseException:
         lock.close()
         raise

@@ -112,6 +112,7 @@ def collect_record(
     transforms: Mapping[str, Any] | None = None,
     env_name: str | None = None,
     score_meaning: str | None = None,
+    matmul_precision: str | None = None,
     command: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Return what `record.json` holds, gathered from this process and machine.
@@ -122,6 +123,8 @@ def collect_record(
       env_name: the environment that evaluates, if there is one.
       score_meaning: what the column `score` is, printed as its label, e.g. "normalised score" or
         "success rate (%)".
+      matmul_precision: of matrix products, by the name of the configuration; what JAX is set to
+        by default.
       command: the command line; that of this process by default.
     """
     import jax
@@ -142,7 +145,9 @@ def collect_record(
         "device_count": len(devices),
         "cpu_model": cpu_model(),
         "cpu_cores": cpu_cores(),
-        "matmul_precision": getattr(jax.config, "jax_default_matmul_precision", None) or "default",
+        "matmul_precision": matmul_precision
+        or getattr(jax.config, "jax_default_matmul_precision", None)
+        or "default",
     }
 
 

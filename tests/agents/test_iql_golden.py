@@ -3,10 +3,10 @@
 import jax
 import numpy as np
 import pytest
-from tests.golden import batch, load, params
 
 from iql_jax.agents import iql
 from iql_jax.agents.optim import init_learner
+from tests.golden import batch, load, params
 
 FILES = {"mujoco": True, "antmaze": True, "finetune": False}  # with learning-rate decay?
 

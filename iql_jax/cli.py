@@ -1,0 +1,224 @@
+"""The command line that both entry points share: flags, and errors as one line and status 2."""
+
+import itertools
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from absl import app, flags
+from ml_collections import config_dict, config_flags
+
+from iql_jax.config import RunConfig, from_config_dict
+from iql_jax.errors import InputError
+
+FLAGS = flags.FLAGS
+
+# Flags that set the field of the configuration of the same name.
+CONFIG_FLAGS = (
+    "env_name",
+    "dataset",
+    "batch_size",
+    "max_steps",
+    "eval_episodes",
+    "eval_interval",
+    "log_interval",
+    "precision",
+)
+
+
+class _ResumeParser(flags.ArgumentParser):
+    """`--resume` alone means that there must be something to resume."""
+
+    syntactic_help = "a bare --resume, or --resume=auto"
+
+    def parse(self, argument: Any) -> str:
+        choices = {True: "must", "true": "must", False: "never", "false": "never"}
+        value = choices.get(argument, argument)
+        if value not in ("never", "auto", "must"):
+            raise ValueError("should be left out, bare, or auto")
+        return value
+
+
+class _ResumeFlag(flags.Flag):
+    """A flag that, like a boolean one, may stand without a value."""
+
+    def __init__(self, name: str, default: str, help_string: str):
+        super().__init__(_ResumeParser(), flags.ArgumentSerializer(), name, default, help_string)
+        self.boolean = True
+
+
+def define_flags(default_config: str) -> None:
+    """Defines the flags of an entry point.
+
+    Args:
+      default_config: path of the config file used when `--config` is not given.
+    """
+    config_flags.DEFINE_config_file(
+        "config",
+        default_config,
+        "Config file; --config.FIELD=VALUE changes a field of it.",
+        lock_config=True,
+    )
+    flags.DEFINE_string(
+        "env_name",
+        None,
+        "Environment and dataset: a D4RL name (hopper-medium-v2), generated/..., or file/PATH. "
+        "Default: the config's.",
+    )
+    flags.DEFINE_string(
+        "dataset",
+        None,
+        "Dataset, where it is not the environment's own: file/PATH.hdf5, file/PATH.npz, d4rl/...",
+    )
+    flags.DEFINE_string(
+        "save_dir", None, "Run directory. Default: a new one, runs/DATASET/AGENT/TIME."
+    )
+    flags.DEFINE_flag(
+        _ResumeFlag(
+            "resume",
+            "never",
+            "Continue the run in --save_dir. With =auto, start it if there is none yet.",
+        )
+    )
+    flags.DEFINE_integer("seed", 0, "First seed.")
+    flags.DEFINE_integer("num_seeds", 1, "Seeds trained at once, --seed and those after it.")
+    flags.DEFINE_string(
+        "sweep",
+        None,
+        "Grid of hyper-parameters trained at once, each point with every seed: "
+        "'expectile=0.7,0.9; temperature=1,3,10'.",
+    )
+    flags.DEFINE_integer("eval_episodes", None, "Episodes per evaluation and member.")
+    flags.DEFINE_integer("eval_interval", None, "Updates between evaluations.")
+    flags.DEFINE_integer("log_interval", None, "Updates between rows of metrics.")
+    flags.DEFINE_integer("batch_size", None, "Transitions per update.")
+    flags.DEFINE_integer("max_steps", None, "Gradient updates.")
+    flags.DEFINE_string("precision", None, "Of products: float32, tf32 or bfloat16_products.")
+    flags.DEFINE_bool("evaluate", True, "Evaluate in the environment; --noevaluate needs none.")
+    flags.DEFINE_float("checkpoint_seconds", 60.0, "Time between checkpoints.", lower_bound=0.0)
+    flags.DEFINE_enum(
+        "on_nan", "stop", ["stop", "drop"], "When a member's training is no longer finite."
+    )
+    flags.DEFINE_enum(
+        "wandb_mode",
+        "auto",
+        ["auto", "online", "offline", "disabled"],
+        "Weights & Biases; auto is online where an API key is configured, else off.",
+    )
+    flags.DEFINE_string("wandb_project", "iql_jax", "Weights & Biases project.")
+    flags.DEFINE_string("wandb_entity", None, "Weights & Biases user or team.")
+    flags.DEFINE_string("wandb_group", None, "Weights & Biases group of the run's members.")
+    flags.DEFINE_list("wandb_tags", [], "Weights & Biases tags.")
+    flags.DEFINE_bool("tensorboard", False, "Write event files for TensorBoard too.")
+
+
+def run_config() -> RunConfig:
+    """Returns the validated configuration after all flags.
+
+    Raises:
+      InputError: a value that is not allowed.
+    """
+    config: config_dict.ConfigDict = FLAGS.config
+    return from_config_dict(config, **{name: FLAGS[name].value for name in CONFIG_FLAGS})
+
+
+def run_options() -> Any:
+    """Returns how to carry the run out, as the flags say."""
+    from iql_jax.report import wandb_logger
+    from iql_jax.training.run_directory import RunOptions
+
+    return RunOptions(
+        save_dir=FLAGS.save_dir,
+        resume=FLAGS.resume,
+        evaluate=FLAGS.evaluate,
+        checkpoint_seconds=FLAGS.checkpoint_seconds,
+        on_nan=FLAGS.on_nan,
+        tensorboard=FLAGS.tensorboard,
+        wandb=wandb_logger.Settings(
+            mode=FLAGS.wandb_mode,
+            project=FLAGS.wandb_project,
+            entity=FLAGS.wandb_entity,
+            group=FLAGS.wandb_group,
+            tags=tuple(FLAGS.wandb_tags),
+        ),
+    )
+
+
+def use_host_cores(num_members: int) -> None:
+    """Makes one host device per core that the members can share evenly; before JAX is used.
+
+    Where there is an accelerator this changes nothing: members go to its devices.
+    """
+    import jax
+
+    from iql_jax.training.population import host_devices
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    jax.config.update("jax_num_cpu_devices", host_devices(num_members, cores or 1))
+
+
+def main(body: Callable[[], int], default_config: Path) -> None:
+    """Runs an entry point: parses the flags, calls `body`, exits with its status.
+
+    Bad input, in flags or found later, is one line on standard error and exit status 2.
+
+    Args:
+      body: returns the exit status.
+      default_config: the config file used where `--config` is not given; its folder holds others.
+    """
+    try:
+        _check_config_path(sys.argv, default_config.parent)
+        define_flags(str(default_config))
+    # The config file and its overrides are read when the flag is defined.
+    except (AttributeError, KeyError) as error:
+        message = str(error).strip("'\"").removeprefix("\\'")
+        _fail(f"unknown config field {message}")
+    except (InputError, TypeError, ValueError, OSError) as error:
+        _fail(str(error))
+    FLAGS.set_default("verbosity", -1)  # warnings: what backends JAX tried is nobody's concern
+    for flag in FLAGS.get_flags_for_module(__name__):
+        FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # --help of the script shows them
+
+    def guarded(argv: Sequence[str]) -> None:
+        if argv[1:]:
+            _fail(f"unexpected argument {argv[1]!r}; every setting is a flag, see --help")
+        try:
+            sys.exit(body())
+        except InputError as error:
+            _fail(str(error))
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+    app.run(guarded, flags_parser=_parse)
+
+
+def _check_config_path(argv: Sequence[str], folder: Path) -> None:
+    """Checks that the config file named on the command line is there.
+
+    Raises:
+      InputError: names the files that are.
+    """
+    values = [value for flag, value in itertools.pairwise(argv) if flag == "--config"]
+    values += [text.partition("=")[2] for text in argv if text.startswith("--config=")]
+    for value in values:
+        path, _, argument = value.partition(":")
+        del argument  # config files may take one
+        if not Path(path).is_file():
+            known = ", ".join(f"configs/{file.name}" for file in sorted(folder.glob("*.py")))
+            raise InputError(f"there is no config file {path!r}; this project has {known}")
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    try:
+        return FLAGS(argv)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        _fail(str(error))
+
+
+def _fail(message: str) -> NoReturn:
+    # ml_collections hands on messages with their quotes and line breaks escaped.
+    text = message.replace("\\n", "; ").replace("\\'", "")
+    print("error: " + " ".join(text.split()), file=sys.stderr)
+    sys.exit(2)

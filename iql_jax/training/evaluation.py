@@ -1,0 +1,211 @@
+"""Evaluation: all members' environments in lockstep, one policy call per step for all of them."""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from iql_jax.agents import Agent
+from iql_jax.envs import scores
+from iql_jax.envs.lockstep import Lockstep
+from iql_jax.training.population import Layout, over_members
+from iql_jax.training.problem import Problem
+
+# Environments alive at once; further episodes are played in further waves.
+MAX_ENVS = 1024
+
+# Evaluation draws from streams of its own, so that it can never change training.
+_STREAM = 0xE7A1
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What P members' policies achieved in E episodes each.
+
+    Attributes:
+      returns: f64[P, E], undiscounted sums of the environment's own rewards.
+      lengths: i64[P, E], in environment steps.
+      success: bool[P, E], whether the goal was ever reached; None for tasks without one.
+      env_name: the environment.
+      wall_seconds: how long it took, all members together.
+    """
+
+    returns: np.ndarray
+    lengths: np.ndarray
+    success: np.ndarray | None
+    env_name: str
+    wall_seconds: float
+
+    def columns(self) -> dict[str, Any]:
+        """Returns the means over episodes, f64[P] by the names of `evaluations.csv`."""
+        mean_return = self.returns.mean(axis=1)
+        success_rate = None if self.success is None else self.success.mean(axis=1)
+        score = scores.normalized_score(self.env_name, mean_return)
+        if score is None and success_rate is not None:
+            score = 100.0 * success_rate
+        return {
+            "episodes": self.returns.shape[1],
+            "return_mean": mean_return,
+            "return_std": self.returns.std(axis=1),
+            "score": score,
+            "success_rate": success_rate,
+            "length_mean": self.lengths.mean(axis=1),
+            "wall_seconds": self.wall_seconds,
+        }
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2), static_argnames="precision")
+def act_many(
+    agent: Agent,
+    config: Any,
+    layout: Layout,
+    states: Any,
+    observations: jax.Array,
+    keys: jax.Array,
+    temperature: jax.Array,
+    *,
+    precision: str,
+) -> jax.Array:
+    """Returns actions f32[P, B, A] in [-1, 1] of P members, each on its own observations.
+
+    Args:
+      agent: the agent's module.
+      config: its static configuration.
+      layout: where members live.
+      states: states of P members.
+      observations: f32[P, B, O], transformed.
+      keys: key[P].
+      temperature: f32[]; 0 for evaluation.
+      precision: of matrix products, a name of `jax.default_matmul_precision`.
+    """
+
+    def act(member: tuple[Any, jax.Array, jax.Array], temperature: jax.Array) -> jax.Array:
+        state, observations, key = member
+        return agent.sample_actions(config, state, observations, key, temperature=temperature)
+
+    with jax.default_matmul_precision(precision):
+        return over_members(act, layout, (states, observations, keys), temperature)
+
+
+class Evaluator:
+    """Plays exactly E episodes per member with environments that training never touches."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        config: Any,
+        layout: Layout,
+        problem: Problem,
+        seeds: Sequence[int],
+        num_episodes: int,
+        precision: str,
+    ):
+        """Makes the environments.
+
+        Args:
+          agent: the agent's module.
+          config: its static configuration.
+          layout: where members live.
+          problem: names the environment and the transforms.
+          seeds: the seed of each member.
+          num_episodes: E.
+          precision: of matrix products.
+        """
+        assert problem.env_name is not None
+        self._act = functools.partial(act_many, agent, config, layout, precision=precision)
+        self._layout, self._problem, self._seeds = layout, problem, list(seeds)
+        self._env_name = problem.env_name
+        self.num_episodes = num_episodes
+        self._per_wave = min(num_episodes, max(1, MAX_ENVS // len(seeds)))
+        self._envs = Lockstep(problem.make_env, len(seeds) * self._per_wave)
+
+    def __call__(
+        self, states: Any, update: int, stopped: Callable[[], bool] = lambda: False
+    ) -> Evaluation | None:
+        """Returns the evaluation of these states, or None if `stopped` became true meanwhile.
+
+        The episodes' seeds are a function of the member's seed and the update.
+
+        Args:
+          states: states of P members; not changed.
+          update: the number of updates done, which the episodes' seeds depend on.
+          stopped: asked at every step.
+        """
+        start = time.perf_counter()
+        seeds, keys = self._streams(update)
+        waves = []
+        for first in range(0, self.num_episodes, self._per_wave):
+            wave = self._play(states, seeds[:, first : first + self._per_wave], keys, stopped)
+            if wave is None:
+                return None
+            waves.append(wave)
+        returns, lengths, success = (np.concatenate(x, axis=1) for x in zip(*waves, strict=True))
+        return Evaluation(
+            returns=returns,
+            lengths=lengths,
+            success=success if self._problem.reports_success else None,
+            env_name=self._env_name,
+            wall_seconds=time.perf_counter() - start,
+        )
+
+    def _streams(self, update: int) -> tuple[np.ndarray, jax.Array]:
+        """Returns the episodes' seeds u32[P, E] and each member's key for noise: key[P]."""
+        sequences = [np.random.SeedSequence([_STREAM, seed, update]) for seed in self._seeds]
+        words = np.stack([s.generate_state(self.num_episodes + 1) for s in sequences])
+        keys = jax.vmap(jax.random.key)(jnp.asarray(words[:, 0]))
+        # Gymnasium wants seeds below 2**31.
+        return words[:, 1:] >> 1, jax.device_put(keys, self._layout.members(len(self._seeds)))
+
+    def _play(
+        self, states: Any, seeds: np.ndarray, keys: jax.Array, stopped: Callable[[], bool]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """Returns returns, lengths and success [P, n] of one episode for each seed u32[P, n]."""
+        num_members, num_episodes = seeds.shape
+        shape = (num_members, self._per_wave)
+        active = np.zeros(shape, bool)
+        active[:, :num_episodes] = True
+        all_seeds = np.zeros(shape, np.int64)
+        all_seeds[:, :num_episodes] = seeds
+        observations = self._envs.reset_where(active.ravel(), all_seeds.ravel().tolist())
+        returns = np.zeros(shape)
+        lengths = np.zeros(shape, np.int64)
+        success = np.zeros(shape, bool)
+        step = 0
+        while active.any():
+            if stopped():
+                return None
+            actions = self._actions(states, observations.reshape(*shape, -1), keys, step)
+            result = self._envs.step(actions, active.ravel())
+            observations = result.observations
+            returns += np.where(active, result.rewards.reshape(shape), 0.0)
+            lengths += active
+            success |= active & result.success.reshape(shape)
+            active &= ~(result.terminated | result.truncated).reshape(shape)
+            step += 1
+        return tuple(x[:, :num_episodes] for x in (returns, lengths, success))  # type: ignore[return-value]
+
+    def _actions(
+        self, states: Any, observations: np.ndarray, keys: jax.Array, step: int
+    ) -> np.ndarray:
+        """Returns the environments' actions f32[P * n, A] for observations f32[P, n, O]."""
+        transforms = self._problem.transforms
+        step_keys = _fold(keys, step)
+        actions = self._act(
+            states, transforms.observation(observations), step_keys, np.float32(0.0)
+        )
+        flat = np.asarray(actions).reshape(-1, actions.shape[-1])
+        return transforms.action.to_env(flat)
+
+    def close(self) -> None:
+        """Closes the environments."""
+        self._envs.close()
+
+
+@jax.jit
+def _fold(keys: jax.Array, step: jax.Array) -> jax.Array:
+    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, step)

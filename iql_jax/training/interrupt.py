@@ -1,0 +1,47 @@
+"""Ctrl-C and SIGTERM as a question the training loop asks, so that it can save before it ends."""
+
+import signal
+import sys
+from types import FrameType
+from typing import Any, Self
+
+
+class StopSignals:
+    """While open, the first SIGINT or SIGTERM only sets `stopped`; a second SIGINT ends at once."""
+
+    def __init__(self) -> None:
+        self._received: signal.Signals | None = None
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def stopped(self) -> bool:
+        """Returns whether the run was asked to stop."""
+        return self._received is not None
+
+    @property
+    def name(self) -> str:
+        """The name of the signal, empty if there was none."""
+        return self._received.name if self._received else ""
+
+    @property
+    def exit_status(self) -> int:
+        """What a process says that the signal ended, as shells count: 128 + n; 0 without one."""
+        return 128 + self._received if self._received else 0
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._received is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._received = signal.Signals(number)
+        print(
+            f"\n{self.name}: saving what was reached; Ctrl-C again ends at once",
+            file=sys.stderr,
+            flush=True,
+        )

@@ -1,0 +1,230 @@
+"""The training program: P members, each a seed with its hyper-parameters, over one dataset.
+
+Every random number is a function of a member's key and the number of the update, so that the
+length of a chunk, evaluation and a resume cannot change training, and a member trains the same
+alone as among others.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
+
+from iql_jax.agents import Agent, Hyperparameters
+from iql_jax.agents.optim import Metrics
+from iql_jax.data import replay
+
+# Streams of a member's key.
+_INIT, _TRAINING = 0, 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where members live: devices along one mesh axis, and how those of one device are run.
+
+    Attributes:
+      mesh: all devices, one axis "members".
+      vectorized: members of one device advance together by `vmap`, which fills an accelerator;
+        otherwise one after another, which is faster where one member's products fill the device.
+    """
+
+    mesh: Mesh
+    vectorized: bool
+
+    @property
+    def replicated(self) -> Sharding:
+        """The sharding of what every device holds whole: the dataset."""
+        if self.mesh.size == 1:  # what `jit` returns there: any other name for it would recompile
+            return SingleDeviceSharding(self.mesh.devices.item())
+        return NamedSharding(self.mesh, PartitionSpec())
+
+    def members(self, num_members: int) -> Sharding:
+        """The sharding of arrays that lead with the member axis."""
+        if self.mesh.size == 1 or num_members % self.mesh.size:
+            return self.replicated
+        return NamedSharding(self.mesh, PartitionSpec("members"))
+
+
+def choose_layout(num_members: int, devices: Sequence[jax.Device] | None = None) -> Layout:
+    """Returns the layout for P members over the visible devices, or over those given.
+
+    Accelerators share the members as evenly as they go. The host's devices share its cores, so
+    there an uneven split would leave cores idle, and fewer devices are used instead.
+    """
+    devices = list(jax.devices() if devices is None else devices)[:num_members]
+    if devices[0].platform == "cpu":
+        devices = devices[: host_devices(num_members, len(devices))]
+    mesh = Mesh(np.array(devices), ("members",))
+    return Layout(mesh=mesh, vectorized=devices[0].platform != "cpu")
+
+
+def host_devices(num_members: int, num_cores: int) -> int:
+    """Returns how many of the host's devices P members use: the most that split them evenly."""
+    return max(n for n in range(1, num_cores + 1) if num_members % n == 0)
+
+
+def member_keys(seeds: Sequence[int]) -> tuple[jax.Array, jax.Array]:
+    """Returns each member's key for initialisation and its key for training: key[P], key[P]."""
+    keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
+    fold = jax.vmap(jax.random.fold_in, in_axes=(0, None))
+    return fold(keys, _INIT), fold(keys, _TRAINING)
+
+
+def stack_hyperparameters(members: Sequence[Hyperparameters]) -> Hyperparameters:
+    """Returns the hyper-parameters of P members as leaves f32[P]."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
+
+
+def init_many(
+    agent: Agent, config: Any, layout: Layout, hyper: Hyperparameters, keys: jax.Array
+) -> Any:
+    """Returns the states of P fresh members; every leaf leads with the member axis.
+
+    Members are initialised one after another, so that each equals itself alone bit for bit.
+
+    Args:
+      agent: the agent's module.
+      config: its static configuration.
+      layout: where members live.
+      hyper: leaves f32[P].
+      keys: key[P].
+    """
+    states = _init_many(agent, config, hyper, keys)
+    return jax.device_put(states, layout.members(len(keys)))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _init_many(agent: Agent, config: Any, hyper: Hyperparameters, keys: jax.Array) -> Any:
+    return jax.lax.map(lambda member: agent.init(config, *member), (hyper, keys))
+
+
+def draw_indices(
+    key: jax.Array, start: jax.Array, num_rows: jax.Array, batch_size: int, num_updates: int
+) -> tuple[jax.Array, jax.Array]:
+    """Returns the rows i32[K, B] of the batches of K updates, and the updates' own keys: key[K].
+
+    Args:
+      key: a member's training key.
+      start: i32[], the number of the first update.
+      num_rows: i32[], rows to draw from, with replacement.
+      batch_size: B.
+      num_updates: K.
+    """
+    updates = start + jnp.arange(num_updates)
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, updates)
+    keys = jax.vmap(jax.random.split)(keys)  # [K, 2]
+    draw = jax.vmap(lambda key: jax.random.randint(key, (batch_size,), 0, num_rows))
+    return draw(keys[:, 0]), keys[:, 1]
+
+
+@functools.partial(
+    jax.jit,
+    static_argnums=(0, 1, 2),
+    static_argnames=("batch_size", "num_updates", "precision"),
+    donate_argnums=3,
+)
+def update_many(
+    agent: Agent,
+    config: Any,
+    layout: Layout,
+    states: Any,
+    keys: jax.Array,
+    rows: jax.Array,
+    num_rows: jax.Array,
+    *,
+    batch_size: int,
+    num_updates: int,
+    precision: str = "float32",
+) -> tuple[Any, Metrics, jax.Array]:
+    """Returns the states of P members after K updates each, what they measured, and their health.
+
+    The metrics are means over the K updates, each f32[P]. Health is i32[P]: the number of the
+    first update whose metrics were not all finite, or -1.
+
+    One compiled program: the batches' rows are drawn at once, a scan runs the updates, and each
+    update fetches its batch by one gather.
+
+    Args:
+      agent: the agent's module.
+      config: its static configuration.
+      layout: where members live.
+      states: states of P members; donated.
+      keys: key[P], the members' training keys.
+      rows: f32[N, W], the dataset as `replay.pack` lays it out; every device holds it whole.
+      num_rows: i32[], how many of the rows are filled.
+      batch_size: B.
+      num_updates: K.
+      precision: of matrix products, a name of `jax.default_matmul_precision`.
+    """
+
+    def train(member: tuple[Any, jax.Array], shared: tuple[jax.Array, jax.Array]) -> Any:
+        state, key = member
+        rows, num_rows = shared
+        xs = draw_indices(key, state.step, num_rows, batch_size, num_updates)
+
+        def update(state: Any, xs: tuple[jax.Array, jax.Array]) -> tuple[Any, Metrics]:
+            index, key = xs
+            batch = replay.unpack(rows[index], config.observation_dim, config.action_dim)
+            return agent.update(config, state, batch, key)
+
+        def update_and_sum(carry: Any, xs: Any) -> tuple[Any, None]:
+            state, sums, broken_at = carry
+            new_state, metrics = update(state, xs)
+            finite = jnp.isfinite(sum(metrics.values()))
+            broken_at = jnp.where((broken_at < 0) & ~finite, state.step, broken_at)
+            return (new_state, jax.tree.map(jnp.add, sums, metrics), broken_at), None
+
+        # The names of the metrics, found by tracing one update; nothing is computed.
+        shapes = jax.eval_shape(update, state, jax.tree.map(lambda x: x[0], xs))[1]
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        start = (state, zeros, jnp.array(-1, jnp.int32))
+        (state, sums, broken_at), _ = jax.lax.scan(update_and_sum, start, xs)
+        return state, jax.tree.map(lambda x: x / num_updates, sums), broken_at
+
+    with jax.default_matmul_precision(precision):
+        return over_members(train, layout, (states, keys), (rows, num_rows))
+
+
+def over_members(
+    function: Callable[[Any, Any], Any], layout: Layout, members: Any, shared: Any
+) -> Any:
+    """Returns `function(member, shared)` for each of P members, stacked on a leading axis.
+
+    A population of one runs the plain function: on a CPU a `vmap` over one member costs 15%.
+
+    Args:
+      function: of one member's arrays and of the shared ones.
+      layout: where members live.
+      members: arrays that lead with the member axis.
+      shared: arrays that every member sees whole.
+    """
+
+    def on_one_device(members: Any, shared: Any) -> Any:
+        if jax.tree.leaves(members)[0].shape[0] == 1:
+            result = function(jax.tree.map(lambda x: x[0], members), shared)
+            return jax.tree.map(lambda x: x[None], result)
+        if layout.vectorized:
+            return jax.vmap(function, in_axes=(0, None))(members, shared)
+        return jax.lax.map(lambda member: function(member, shared), members)
+
+    if layout.mesh.size == 1:
+        return on_one_device(members, shared)
+    num_members = jax.tree.leaves(members)[0].shape[0]
+    missing = -num_members % layout.mesh.size
+    if missing:  # the last member again in the empty places, dropped below
+        members = jax.tree.map(lambda x: jnp.concatenate([x] + missing * [x[-1:]]), members)
+    split, whole = PartitionSpec("members"), PartitionSpec()
+    on_all_devices = jax.shard_map(
+        on_one_device,
+        mesh=layout.mesh,
+        in_specs=(split, whole),
+        out_specs=split,
+        check_vma=False,
+    )
+    result = jax.tree.map(lambda x: x[:num_members], on_all_devices(members, shared))
+    return jax.lax.with_sharding_constraint(result, layout.members(num_members))

@@ -1,0 +1,158 @@
+"""What is learned from and acted in: a dataset as rows, its transforms, and the environment."""
+
+import dataclasses
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from iql_jax import data, envs
+from iql_jax.config import RunConfig
+from iql_jax.data import replay, transforms
+from iql_jax.data.raw import RawDataset, fingerprint, validate
+from iql_jax.envs import scores
+from iql_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Transforms:
+    """The same changes for stored and for lived transitions."""
+
+    reward: transforms.RewardTransform
+    observation: transforms.ObservationTransform
+    action: transforms.ActionTransform
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what a run's record keeps."""
+        return {field.name: getattr(self, field.name).to_dict() for field in _FIELDS}
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> "Transforms":
+        """Returns the transforms that `to_dict` recorded."""
+        return cls(
+            reward=transforms.RewardTransform.from_dict(record["reward"]),
+            observation=transforms.ObservationTransform.from_dict(record["observation"]),
+            action=transforms.ActionTransform.from_dict(record["action"]),
+        )
+
+
+_FIELDS = dataclasses.fields(Transforms)
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """A dataset ready for the device, and the environment that judges what is learned from it.
+
+    Attributes:
+      rows: f32[N, W] as `replay.pack` lays them out, transformed.
+      observation_dim, action_dim: O and A.
+      transforms: fitted on the dataset; to be used in the environment too.
+      dataset: name, source, rows, episodes and fingerprint, for the run's record.
+      env_name: the environment for evaluation; None trains without any.
+      reports_success: whether the environment tells if the goal is reached.
+    """
+
+    rows: np.ndarray
+    observation_dim: int
+    action_dim: int
+    transforms: Transforms
+    dataset: dict[str, Any]
+    env_name: str | None
+    reports_success: bool
+
+    @property
+    def score_meaning(self) -> str | None:
+        """What the score of an evaluation is; None without an environment."""
+        if self.env_name is None:
+            return None
+        if scores.reference_returns(self.env_name) is not None:
+            return "normalised score"
+        return "success rate (%)" if self.reports_success else "return"
+
+    def make_env(self) -> gymnasium.Env:
+        """Returns a new environment for evaluation."""
+        assert self.env_name is not None
+        return envs.make(self.env_name)
+
+
+def load_problem(config: RunConfig, evaluate: bool = True) -> Problem:
+    """Returns the dataset of a configuration as rows, with its transforms and environment.
+
+    Args:
+      config: the settings of the run.
+      evaluate: whether an environment is wanted; without, none is made.
+
+    Raises:
+      InputError: the data cannot be had or used, or does not fit the environment.
+    """
+    name = config.dataset_name
+    if evaluate and config.dataset is not None and not envs.exists(config.env_name):
+        envs.make(config.env_name)  # says what is wrong with the name before anything is loaded
+    raw = data.load(name)
+    env_name = None
+    if evaluate:
+        env_name = raw.env_name if config.dataset is None else config.env_name
+    low = high = None
+    reports_success = False
+    if env_name is not None:
+        low, high, reports_success = _check_against(raw, env_name)
+    fitted = Transforms(
+        reward=transforms.fit_reward(config.reward_transform, raw),
+        observation=transforms.fit_observation(config.observation_transform, raw),
+        action=transforms.fit_action(config.action_transform, raw, low, high),
+    )
+    return Problem(
+        rows=replay.pack(transforms.apply(raw, fitted.reward, fitted.observation, fitted.action)),
+        observation_dim=raw.observations.shape[1],
+        action_dim=raw.actions.shape[1],
+        transforms=fitted,
+        dataset={
+            "name": raw.name,
+            "source": raw.source,
+            "rows": len(raw.rewards),
+            "episodes": int(raw.ends.sum()),
+            "fingerprint": fingerprint(raw),
+        },
+        env_name=env_name,
+        reports_success=reports_success,
+    )
+
+
+def _check_against(raw: RawDataset, env_name: str) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Returns the environment's action bounds f32[A], f32[A], and whether it reports success.
+
+    Raises:
+      InputError: there is no such environment, or the data does not fit it.
+    """
+    try:
+        env = envs.make(env_name)
+    except InputError as error:
+        raise InputError(f"{error}; --noevaluate trains without an environment") from error
+    assert isinstance(env.observation_space, gymnasium.spaces.Box)
+    assert isinstance(env.action_space, gymnasium.spaces.Box)
+    validate(raw, env.observation_space.shape[0], env.action_space.shape[0], env_name)
+    low, high = env.action_space.low, env.action_space.high
+    env.reset(seed=0)
+    info = env.step(np.clip(np.zeros_like(low), low, high))[-1]
+    env.close()
+    return low, high, "success" in info
+
+
+def describe(problem: Problem) -> str:
+    """Returns a few lines for the start of a run: what data, how much, and how it is changed."""
+    dataset, fitted = problem.dataset, problem.transforms
+    reward = fitted.reward
+    changes = [f"rewards {reward.name} (x {reward.scale:g} + {reward.shift:g})"]
+    changes += [f"observations {fitted.observation.name}", f"actions {fitted.action.name}"]
+    environment = problem.env_name or "none: training without evaluation"
+    megabytes = problem.rows.nbytes / 1e6
+    return "\n".join(
+        [
+            f"data         {dataset['name']}: {dataset['rows']:,} transitions, "
+            f"{dataset['episodes']:,} episodes, {megabytes:.0f} MB, "
+            f"fingerprint {dataset['fingerprint']}",
+            f"source       {dataset['source']}",
+            f"transforms   {', '.join(changes)}",
+            f"environment  {environment}",
+        ]
+    )

@@ -1,0 +1,147 @@
+"""Where a run lives: a new directory, or one to continue, never one to overwrite."""
+
+import dataclasses
+import datetime
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from iql_jax.errors import InputError
+from iql_jax.report.records import to_json
+
+RESUME_CHOICES = ("never", "auto", "must")
+
+# What may differ when a run is continued: how far it goes and what it reports on the way.
+CHANGEABLE = ("max_steps", "log_interval", "eval_interval")
+
+
+def prepare(
+    save_dir: str | None, resume: str, dataset: str, agent: str, identity: Mapping[str, Any]
+) -> tuple[Path, bool]:
+    """Returns the run's directory, made if new, and whether a run in it is to be continued.
+
+    Args:
+      save_dir: the directory; None makes a new one, `runs/<dataset>/<agent>/<time>`.
+      resume: `never` refuses a directory that holds a run, `auto` continues it if there is one,
+        `must` refuses a directory that holds none.
+      dataset: for the name of a new directory.
+      agent: likewise.
+      identity: `{"config": {...}, "flags": {...}}` as `config.json` holds it.
+
+    Raises:
+      InputError: the directory holds another run or other files, or cannot be written.
+    """
+    if save_dir is None:
+        if resume == "must":
+            raise InputError("--resume needs --save_dir=DIR, the directory of the run to continue")
+        return _new_directory(Path("runs") / dataset.strip("/").replace("/", "-") / agent), False
+    path = Path(save_dir).expanduser()
+    if (path / "config.json").is_file():
+        if resume == "never":
+            raise InputError(
+                f"'{path}' already holds a run; continue it with --resume, or choose another "
+                "--save_dir"
+            )
+        _check_identity(path, identity)
+        return path, True
+    if resume == "must":
+        raise InputError(f"'{path}' holds no run to resume; leave out --resume to start one there")
+    if path.is_dir() and any(path.iterdir()):
+        raise InputError(f"'{path}' is not empty and holds no run; choose another --save_dir")
+    _make(path)
+    return path, False
+
+
+def _new_directory(parent: Path) -> Path:
+    """Returns a new directory named by the time, with a number where that is taken."""
+    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    for suffix in ["", *(f"-{i}" for i in range(2, 1000))]:
+        path = parent / (now + suffix)
+        if not path.exists():
+            _make(path)
+            return path
+    raise InputError(f"'{parent}' holds a thousand runs of this second; name a --save_dir")
+
+
+def _make(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise InputError(
+            f"cannot write into save directory '{path}': {reason}; choose another --save_dir"
+        ) from error
+
+
+def _check_identity(path: Path, identity: Mapping[str, Any]) -> None:
+    """Checks that the run in `path` computes what is asked for.
+
+    Raises:
+      InputError: shows each setting that differs.
+    """
+    try:
+        saved = json.loads((path / "config.json").read_text())
+        saved = {**saved["config"], **saved["flags"]}
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"'{path}/config.json' cannot be read: {error}") from error
+    asked = to_json({**identity["config"], **identity["flags"]})
+    differences = [
+        f"{name} was {saved.get(name)!r} and is now {asked.get(name)!r}"
+        for name in sorted(saved.keys() | asked.keys())
+        if name not in CHANGEABLE and saved.get(name) != asked.get(name)
+    ]
+    if differences:
+        raise InputError(
+            f"'{path}' holds a run with other settings: {'; '.join(differences)}; continue it with "
+            f"its own settings (only {', '.join(CHANGEABLE)} may change) or choose another "
+            "--save_dir"
+        )
+
+
+def check_fingerprint(path: Path, dataset: Mapping[str, Any]) -> None:
+    """Checks that the data is still what the run in `path` was started with.
+
+    Raises:
+      InputError: shows what was there and what is there now.
+    """
+    try:
+        saved = json.loads((path / "record.json").read_text())["dataset"]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"'{path}/record.json' cannot be read: {error}") from error
+    if saved["fingerprint"] != dataset["fingerprint"]:
+        raise InputError(
+            f"the data of '{path}' has changed: {saved['name']} had {saved['rows']} rows and "
+            f"fingerprint {saved['fingerprint']}, {dataset['name']} now has {dataset['rows']} rows "
+            f"and fingerprint {dataset['fingerprint']}; restore the data or choose another "
+            "--save_dir"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """How a run is carried out; none of it changes what is computed.
+
+    Attributes:
+      save_dir: the run's directory; None for a new one under `runs/`.
+      resume: one of `RESUME_CHOICES`.
+      evaluate: whether to evaluate in an environment.
+      checkpoint_seconds: time between checkpoints, which cannot change what is computed; there is
+        one at each evaluation and at the end too.
+      on_nan: `stop` ends the run when a member's training is no longer finite, `drop` goes on
+        with the others.
+      wandb: `report.wandb_logger.Settings`, or None.
+      tensorboard: whether to write TensorBoard's event files.
+    """
+
+    save_dir: str | None = None
+    resume: str = "never"
+    evaluate: bool = True
+    checkpoint_seconds: float = 60.0
+    on_nan: str = "stop"
+    wandb: Any = None
+    tensorboard: bool = False

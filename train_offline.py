@@ -1,0 +1,28 @@
+"""Trains IQL, or another agent, on a fixed dataset.
+
+python train_offline.py                                       a maze, solved in minutes
+python train_offline.py --config=configs/antmaze.py           AntMaze, no download
+python train_offline.py --config=configs/locomotion.py --env_name=hopper-medium-v2
+"""
+
+import pathlib
+
+from absl import flags
+
+from iql_jax import cli
+
+
+def main() -> int:
+    """Trains, and returns the exit status: 0, or that of the signal that ended the run early."""
+    config, options = cli.run_config(), cli.run_options()
+    from iql_jax.training.members import plan_members
+
+    members = plan_members(config, flags.FLAGS.seed, flags.FLAGS.num_seeds, flags.FLAGS.sweep)
+    cli.use_host_cores(len(members))
+    from iql_jax.training.offline import train_offline
+
+    return train_offline(config, members, options)
+
+
+if __name__ == "__main__":
+    cli.main(main, pathlib.Path(__file__).parent / "configs" / "pointmaze.py")
