@@ -25,6 +25,7 @@ _UNREADABLE = (
     OSError,
     EOFError,
     KeyError,
+    MemoryError,  # from a damaged shape
     RuntimeError,
     ValueError,
     zipfile.BadZipFile,
@@ -49,7 +50,7 @@ def read_arrays(path: pathlib.Path, optional: tuple[str, ...] = OPTIONAL) -> dic
         if missing:
             raise InputError(
                 f"{path}: missing {_quoted(missing)}; needed are {_quoted(REQUIRED)}, optional "
-                f"{_quoted(OPTIONAL)}, found are {_quoted(sorted(file.keys()))}"
+                f"{_quoted(OPTIONAL)}, found are {_quoted(sorted(map(str, file.keys())))}"
             )
         for key in (*REQUIRED, *(key for key in optional if key in file)):
             arrays[key] = _read_key(path, file, key)
@@ -62,7 +63,8 @@ def open_file(path: pathlib.Path) -> Iterator[Any]:
     """Return the open HDF5 or NPZ file at `path` as a mapping from key to array.
 
     Raises:
-      InputError: if there is no such file or it cannot be read as what its ending says.
+      InputError: if there is no such file or it cannot be read as what its ending says, now or
+        anywhere inside the `with` block.
     """
     if path.suffix not in SUFFIXES:
         raise InputError(
@@ -74,10 +76,11 @@ def open_file(path: pathlib.Path) -> Iterator[Any]:
         raise InputError(f"{path}: {kind} (looked for at {path.absolute()})")
     with contextlib.ExitStack() as stack:
         try:
-            file = stack.enter_context(_opened(path, stack))
-        except _UNREADABLE as error:
+            yield stack.enter_context(_opened(path, stack))
+        except InputError:
+            raise
+        except _UNREADABLE as error:  # damage may show only when a key is looked up or read
             raise _unreadable(path, error) from error
-        yield file
 
 
 def _opened(path: pathlib.Path, stack: contextlib.ExitStack) -> Any:
@@ -110,30 +113,22 @@ class _Source(Protocol):
 
 
 def _read_key(path: pathlib.Path, file: Any, key: str) -> np.ndarray:
-    try:
-        source: _Source = file[key]
-        if not hasattr(source, "shape"):
-            raise InputError(
-                f"{path}: '{key}' is a group of {_quoted(sorted(file[key].keys()))}, but must be "
-                "one array"
-            )
-        if source.dtype.kind not in "biuf":
-            raise InputError(
-                f"{path}: '{key}' is of type {source.dtype}, but must be numbers; store it as "
-                "float32"
-            )
-        _check_axes(path, key, source.shape)
-        wanted = np.dtype(np.float32)
-        if isinstance(source, np.ndarray) or source.dtype.kind == "b" or 0 in source.shape:
-            array = np.asarray(source[()])  # type: ignore[index]
-        else:
-            # HDF5 converts while it reads: no second copy of a large float64 array.
-            array = np.empty(source.shape, source.dtype if key in _FLAGS else wanted)
-            source.read_direct(array)  # type: ignore[attr-defined]
-    except InputError:
-        raise
-    except _UNREADABLE as error:
-        raise _unreadable(path, error) from error
+    source: _Source = file[key]
+    if not hasattr(source, "shape"):
+        kind = type(source).__name__.lower()
+        raise InputError(f"{path}: '{key}' is a {kind}, but must be one array")
+    if source.dtype.kind not in "biuf":
+        raise InputError(
+            f"{path}: '{key}' is of type {source.dtype}, but must be numbers; store it as float32"
+        )
+    _check_axes(path, key, source.shape)
+    wanted = np.dtype(np.float32)
+    if isinstance(source, np.ndarray) or source.dtype.kind == "b" or 0 in source.shape:
+        array = np.asarray(source[()])  # type: ignore[index]
+    else:
+        # HDF5 converts while it reads: no second copy of a large float64 array.
+        array = np.empty(source.shape, source.dtype if key in _FLAGS else wanted)
+        source.read_direct(array)  # type: ignore[attr-defined]
     if key in _FLAGS:
         return _flags(path, key, array.reshape(-1))
     with np.errstate(over="ignore"):  # becomes an infinity, which is reported with its row
@@ -189,4 +184,4 @@ def _check_rows(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def _quoted(keys: Any) -> str:
-    return ", ".join(f"'{key}'" for key in keys) or "none"
+    return ", ".join(map(repr, keys)) or "none"

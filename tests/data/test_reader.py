@@ -147,7 +147,7 @@ def test_a_group_in_place_of_an_array_is_named(tmp_path, make_arrays, write_file
     arrays["observations/position"] = arrays.pop("observations")
     path = write_file(tmp_path / "nested.hdf5", arrays)
     with pytest.raises(
-        InputError, match="'observations' is a group of 'position', but must be one array"
+        InputError, match=r"nested.hdf5: 'observations' is a group, but must be one array"
     ):
         reader.read_arrays(path)
 
@@ -223,3 +223,23 @@ def test_a_missing_file_a_folder_and_an_unknown_ending_are_named(tmp_path):
         reader.read_arrays(tmp_path / "folder.hdf5")
     with pytest.raises(InputError, match=r"ends in .hdf5 or .h5 or .npz, this one in '.csv'"):
         reader.read_arrays(tmp_path / "table.csv")
+
+
+@pytest.mark.parametrize("suffix", [".hdf5", ".npz"])
+def test_random_damage_never_ends_in_a_traceback(tmp_path, make_arrays, write_file, suffix):
+    path = write_file(tmp_path / f"damaged{suffix}", make_arrays(rows=30))
+    content = path.read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(300):
+        damaged = bytearray(content)
+        for place in rng.integers(len(content), size=4):
+            damaged[place] = rng.integers(256)
+        path.write_bytes(damaged)
+        try:
+            reader.read_arrays(path)
+        except InputError as error:
+            assert str(error).startswith(str(path))
+            assert "\n" not in str(error)
+            refused += 1
+    assert refused > 50
