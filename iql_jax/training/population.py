@@ -104,22 +104,18 @@ def _init_many(agent: Agent, config: Any, hyper: Hyperparameters, keys: jax.Arra
 
 
 def draw_indices(
-    key: jax.Array, start: jax.Array, num_rows: jax.Array, batch_size: int, num_updates: int
-) -> tuple[jax.Array, jax.Array]:
-    """Returns the rows i32[K, B] of the batches of K updates, and the updates' own keys: key[K].
+    key: jax.Array, updates: jax.Array, num_rows: jax.Array, batch_size: int
+) -> jax.Array:
+    """Returns the rows of the batches of K updates: i32[K, B], drawn with replacement.
 
     Args:
-      key: a member's training key.
-      start: i32[], the number of the first update.
-      num_rows: i32[], rows to draw from, with replacement.
+      key: a member's key for batches.
+      updates: i32[K], the numbers of the updates.
+      num_rows: i32[], rows to draw from.
       batch_size: B.
-      num_updates: K.
     """
-    updates = start + jnp.arange(num_updates)
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, updates)
-    keys = jax.vmap(jax.random.split)(keys)  # [K, 2]
-    draw = jax.vmap(lambda key: jax.random.randint(key, (batch_size,), 0, num_rows))
-    return draw(keys[:, 0]), keys[:, 1]
+    return jax.vmap(lambda key: jax.random.randint(key, (batch_size,), 0, num_rows))(keys)
 
 
 @functools.partial(
@@ -165,25 +161,27 @@ def update_many(
     def train(member: tuple[Any, jax.Array], shared: tuple[jax.Array, jax.Array]) -> Any:
         state, key = member
         rows, num_rows = shared
-        xs = draw_indices(key, state.step, num_rows, batch_size, num_updates)
+        batch_key, update_key = (jax.random.fold_in(key, stream) for stream in (0, 1))
+        updates = state.step + jnp.arange(num_updates)
+        indices = draw_indices(batch_key, updates, num_rows, batch_size)
 
-        def update(state: Any, xs: tuple[jax.Array, jax.Array]) -> tuple[Any, Metrics]:
-            index, key = xs
+        def update(state: Any, index: jax.Array) -> tuple[Any, Metrics]:
             batch = replay.unpack(rows[index], config.observation_dim, config.action_dim)
+            key = jax.random.fold_in(update_key, state.step)
             return agent.update(config, state, batch, key)
 
-        def update_and_sum(carry: Any, xs: Any) -> tuple[Any, None]:
+        def update_and_sum(carry: Any, index: jax.Array) -> tuple[Any, None]:
             state, sums, broken_at = carry
-            new_state, metrics = update(state, xs)
+            new_state, metrics = update(state, index)
             finite = jnp.isfinite(sum(metrics.values()))
             broken_at = jnp.where((broken_at < 0) & ~finite, state.step, broken_at)
             return (new_state, jax.tree.map(jnp.add, sums, metrics), broken_at), None
 
         # The names of the metrics, found by tracing one update; nothing is computed.
-        shapes = jax.eval_shape(update, state, jax.tree.map(lambda x: x[0], xs))[1]
+        shapes = jax.eval_shape(update, state, indices[0])[1]
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
         start = (state, zeros, jnp.array(-1, jnp.int32))
-        (state, sums, broken_at), _ = jax.lax.scan(update_and_sum, start, xs)
+        (state, sums, broken_at), _ = jax.lax.scan(update_and_sum, start, indices)
         return state, jax.tree.map(lambda x: x / num_updates, sums), broken_at
 
     with jax.default_matmul_precision(precision):
