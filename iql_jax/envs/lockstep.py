@@ -1,9 +1,7 @@
 """Many environments of one kind advanced together, one policy call for all of them."""
 
-import itertools
 import os
-import queue
-import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +10,7 @@ import mujoco
 import numpy as np
 
 from iql_jax.envs.spaces import check_spaces, env_label
+from iql_jax.envs.threads import Pace, Team
 from iql_jax.errors import InputError
 
 
@@ -31,76 +30,6 @@ class StepResult(NamedTuple):
     terminated: np.ndarray
     truncated: np.ndarray
     success: np.ndarray
-
-
-class _Round:
-    """One pass over some environments, shared by the threads that work on it."""
-
-    def __init__(self, work: Callable[[int], None], indices: np.ndarray, num_helpers: int):
-        self._work = work
-        self._indices = indices.tolist()
-        self._next = itertools.count().__next__  # atomic: a C function under the interpreter lock
-        self._helpers_done = threading.Semaphore(0)
-        self._num_helpers = num_helpers
-        self.error: BaseException | None = None
-
-    def help(self) -> None:
-        """Works until nothing is left, in whatever thread calls it."""
-        work, indices, take = self._work, self._indices, self._next
-        try:
-            while (position := take()) < len(indices):
-                work(indices[position])
-        except BaseException as error:
-            self.error = error
-            # Nobody starts another environment of a round that has failed.
-            while take() < len(indices):
-                pass
-
-    def help_in_thread(self) -> None:
-        self.help()
-        self._helpers_done.release()
-
-    def wait(self) -> None:
-        for _ in range(self._num_helpers):
-            self._helpers_done.acquire()
-        if self.error is not None:
-            raise self.error
-
-
-class _Team:
-    """Threads that stay up between steps; the calling thread is one of the team."""
-
-    def __init__(self, num_threads: int):
-        self._inboxes: list[queue.SimpleQueue] = [
-            queue.SimpleQueue() for _ in range(num_threads - 1)
-        ]
-        self._threads = [
-            threading.Thread(target=self._serve, args=(inbox,), name="lockstep", daemon=True)
-            for inbox in self._inboxes
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    @staticmethod
-    def _serve(inbox: queue.SimpleQueue) -> None:
-        while (work_round := inbox.get()) is not None:
-            work_round.help_in_thread()
-
-    def run(self, work: Callable[[int], None], indices: np.ndarray) -> None:
-        """Calls `work` once on every index, and raises the first error of any thread."""
-        num_helpers = min(len(self._inboxes), len(indices) - 1)
-        work_round = _Round(work, indices, max(num_helpers, 0))
-        for inbox in self._inboxes[: max(num_helpers, 0)]:
-            inbox.put(work_round)
-        work_round.help()
-        work_round.wait()
-
-    def close(self) -> None:
-        for inbox in self._inboxes:
-            inbox.put(None)
-        for thread in self._threads:
-            thread.join()
-        self._inboxes, self._threads = [], []
 
 
 def _available_cores() -> int:
@@ -136,7 +65,7 @@ class Lockstep:
 
     Attributes:
       num_envs: N.
-      num_threads: threads that step environments, the calling one included.
+      num_threads: the most threads that step environments, the calling one included.
       observation_dim, action_dim: O and A.
       action_low, action_high: f32[A], the bounds of the action space.
       max_episode_steps: the time limit.
@@ -153,8 +82,8 @@ class Lockstep:
         Args:
           make_env: makes one; all must be of one kind.
           num_envs: N.
-          num_threads: None takes all cores for MuJoCo, whose steps run outside the interpreter
-            lock, and one thread for anything else, where more would only wait for each other.
+          num_threads: None takes one, or for MuJoCo, whose physics runs outside the interpreter
+            lock, as many as there are cores where the first steps show that to be faster.
 
         Raises:
           InputError: a count below 1, spaces that are not flat boxes, or no time limit.
@@ -171,10 +100,12 @@ class Lockstep:
         self.action_dim = first.action_space.shape[0]  # type: ignore[index]
         self.action_low = np.asarray(first.action_space.low, np.float32)  # type: ignore[attr-defined]
         self.action_high = np.asarray(first.action_space.high, np.float32)  # type: ignore[attr-defined]
-        if num_threads is None:
-            num_threads = _available_cores() if _uses_mujoco(first) else 1
-        self.num_threads = min(num_threads, num_envs)
-        self._team = _Team(self.num_threads)
+        most_threads = num_threads
+        if most_threads is None:
+            most_threads = _available_cores() if _uses_mujoco(first) else 1
+        self.num_threads = min(most_threads, num_envs)
+        self._team = Team(self.num_threads)
+        self._pace = Pace(self.num_threads, measure=num_threads is None)
         self._everyone = np.arange(num_envs)
         self._last = StepResult(
             observations=np.zeros((num_envs, self.observation_dim), np.float32),
@@ -187,6 +118,7 @@ class Lockstep:
 
     def reset(self, seeds: Sequence[int]) -> np.ndarray:
         """Starts an episode in each environment, seeded, and returns observations f32[N, O]."""
+        self._pace.restart()
         return self.reset_where(np.ones(self.num_envs, bool), seeds)
 
     def reset_where(self, mask: np.ndarray, seeds: Sequence[int] | None = None) -> np.ndarray:
@@ -208,7 +140,7 @@ class Lockstep:
             last.rewards[i] = 0.0
             last.terminated[i] = last.truncated[i] = last.success[i] = False
 
-        self._team.run(reset_one, np.flatnonzero(mask))
+        self._team.run(reset_one, np.flatnonzero(mask), self._pace.num_threads())
         self._started |= mask
         return last.observations.copy()
 
@@ -241,7 +173,10 @@ class Lockstep:
             last.truncated[i] = truncated
             last.success[i] = info.get("success", False)
 
-        self._team.run(step_one, indices)
+        num_threads, start = self._pace.num_threads(), time.perf_counter()
+        self._team.run(step_one, indices, num_threads)
+        if len(indices) == self.num_envs:
+            self._pace.record(num_threads, time.perf_counter() - start)
         return StepResult(*(array.copy() for array in last))
 
     def get_state(self) -> dict[str, Any]:
