@@ -15,6 +15,7 @@ def write_failure(path: Path, error: OSError) -> InputError:
         errno.ENOSPC: "free some space on that disk",
         errno.EDQUOT: "free some of your quota on that disk",
         errno.EACCES: "make the directory writable",
+        errno.EFBIG: "raise the limit on file sizes (ulimit -f)",
         errno.EROFS: "choose a directory on a writable disk",
     }.get(error.errno or 0, "repair that path")
     return InputError(

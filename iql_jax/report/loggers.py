@@ -342,7 +342,8 @@ def open_run(
       run_dir: an existing directory.
       seeds: the seed of every member.
       resume_at: None for a new run; else the update of the checkpoint that the run goes on from:
-        rows after it are dropped, since they will be written again.
+        rows after it are dropped, since they will be written again; -1 for a run that was killed
+        before its first checkpoint.
       connect: functions that return the name and the sink of a dashboard, or None if it is off,
         e.g. `wandb_logger.connector(...)`, `tensorboard_logger.connector(...)`.
       say: prints one line; to standard error by default.

@@ -150,9 +150,9 @@ def learning_curves(
 def _clip_to_bulk(axes: Axes, values: np.ndarray) -> None:
     """Keep a huge first value from flattening the rest of a curve; say so where it does."""
     finite = values[np.isfinite(values)]
-    if finite.size < 20:
+    if len(values) < 50 or not finite.size:
         return
-    low, high = np.quantile(finite, [0.01, 0.99])
+    low, high = np.quantile(finite, [0.02, 0.98], method="inverted_cdf")
     margin = 0.15 * (high - low) or 1.0
     beyond = int((finite > high + 3 * margin).sum() + (finite < low - 3 * margin).sum())
     if beyond:

@@ -45,7 +45,9 @@ class TensorBoardSink:
         purge = None if resume_at is None else resume_at + 1
         self._writers = [
             tensorboardX.SummaryWriter(
-                str(run_dir / "tensorboard" / f"member{member}_seed{seed}"), purge_step=purge
+                str(run_dir / "tensorboard" / f"member{member}_seed{seed}"),
+                purge_step=purge,
+                filename_suffix=f".from{resume_at or 0}",  # never the file of an earlier start
             )
             for member, seed in enumerate(seeds)
         ]

@@ -1,8 +1,9 @@
 """Weights & Biases: one run per member in one group, continued when the run is resumed.
 
 Metrics keep their names (`training/`, `evaluation/`, `data/`, `timing/`) against `update`; online,
-evaluations are also logged as `online/...` against `env_steps`. The W&B step is the update, so a
-resumed run that logs again what the server already has is ignored there, row by row.
+evaluations are also logged as `online/...` against `env_steps`. The W&B step is the update; a
+resumed run does not send again the steps that the server has. After a kill the dashboard can lack
+what was logged at the very last of those steps; the files of the run directory never do.
 """
 
 import configparser
@@ -227,7 +228,7 @@ class WandbSink:
                 console="off",  # the members would each keep the same terminal output
                 init_timeout=INIT_SECONDS,
                 login_timeout=INIT_SECONDS,
-                finish_timeout=max(5.0, FINISH_SECONDS / len(members)),
+                finish_timeout=FINISH_SECONDS / len(members),
                 finish_timeout_raises=True,
                 x_disable_stats=member > 0,  # one machine, measured once
             )
@@ -273,19 +274,26 @@ class WandbSink:
         self._log(member or 0, update, {"update": update, f"media/{name}": shown})
 
     def close(self, results: Mapping[str, Any] | None, failed: bool) -> None:
-        """Log the table of results and finish the runs, within `FINISH_SECONDS` in all."""
+        """Log the table of results and finish the runs, within `FINISH_SECONDS` in all.
+
+        Without a network, the table adds the twenty seconds after which the client gives up.
+        """
         late = 0
-        for member, run in enumerate(self._runs):
-            if results is not None and results.get("last"):
-                self._results(member, run, results)
+        if results is not None and results.get("last"):
+            try:
+                for member, run in enumerate(self._runs):
+                    self._results(member, run, results)
+            except Exception:  # a table is an artifact, which the client cannot queue
+                late += 1
+        for run in self._runs:
             try:
                 run.finish(exit_code=1 if failed else 0)
             except TimeoutError:
                 late += 1
         if late:
             self._say(
-                f"warning: W&B had not received everything after {FINISH_SECONDS} s; "
-                f"'wandb sync {self._directory}/wandb/run-*' uploads the rest"
+                f"warning: W&B has not received everything; 'wandb sync "
+                f"{self._directory}/wandb/*run-*' uploads the rest"
             )
 
     def _results(self, member: int, run: Any, results: Mapping[str, Any]) -> None:
@@ -298,10 +306,12 @@ class WandbSink:
             table.add_data(f"{which} {results['score_label']}", *cells, own, score["episodes"])
             run.summary[f"results/{which}_score"] = own
             run.summary[f"results/{which}_score_mean"] = score["mean"]
-        run.log({"update": results["updates"], "results": table}, step=results["updates"])
+        self._log(member, results["updates"], {"update": results["updates"], "results": table})
 
     def _log(self, member: int, update: int, values: Mapping[str, Any]) -> None:
-        self._runs[member].log(dict(values), step=update)
+        run = self._runs[member]
+        if update >= run.starting_step:  # the server has the steps before, from before a resume
+            run.log(dict(values), step=update)
 
 
 def _without(row: Row, names: Sequence[str]) -> Row:
