@@ -309,7 +309,7 @@ def main() -> None:
             raw = load_generated(name, **arguments)
         except InputError as error:
             parser.exit(2, f"{error}\n")
-        print(describe(raw.extras["metadata"]))
+        print(raw.extras["path"])
 
 
 if __name__ == "__main__":

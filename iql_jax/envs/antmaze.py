@@ -123,6 +123,9 @@ def antmaze_model(size: str) -> mujoco.MjModel:
     """The compiled model of a maze; shared by its environments, so never written to again."""
     model = mujoco.MjModel.from_xml_string(_antmaze_xml(size))
     physics.restore_mujoco210(model, "antmaze")
+    # Splitting contacts into islands changes nothing for a single body, and costs 7% of a step.
+    # Older versions do so only when asked, and lack the flag.
+    model.opt.disableflags |= int(getattr(mujoco.mjtDisableBit, "mjDSBL_ISLAND", 0))
     return model
 
 
