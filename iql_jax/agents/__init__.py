@@ -7,6 +7,7 @@ Each agent is a module with
     init(config, hyper, key) -> State
     update(config, state, batch, key) -> (State, metrics)
     sample_actions(config, state, observations, key, *, temperature) -> f32[B, A]
+    diagnose(config, state, batch) -> {name: f32[B]}                 for histograms
 
 `State` has `step` i32[] and `hyper`, and holds arrays only.
 """
@@ -26,6 +27,7 @@ class Agent(Protocol):
     init: Any
     update: Any
     sample_actions: Any
+    diagnose: Any
 
 
 AGENTS: dict[str, Agent] = {"bc": cast(Agent, bc), "iql": cast(Agent, iql)}

@@ -12,7 +12,15 @@ from iql_jax.agents.iql import Hyperparameters, IQLConfig, make_config, make_hyp
 from iql_jax.agents.optim import Learner, Metrics, cosine_decay
 from iql_jax.types import Batch
 
-__all__ = ["BCState", "init", "make_config", "make_hyperparameters", "sample_actions", "update"]
+__all__ = [
+    "BCState",
+    "diagnose",
+    "init",
+    "make_config",
+    "make_hyperparameters",
+    "sample_actions",
+    "update",
+]
 
 
 class BCState(flax.struct.PyTreeNode):
@@ -48,3 +56,8 @@ def sample_actions(
 ) -> jax.Array:
     """Returns actions f32[B, A] in [-1, 1] of the cloned policy."""
     return iql.sample_actions(config, state, observations, key, temperature=temperature)
+
+
+def diagnose(config: IQLConfig, state: BCState, batch: Batch) -> dict[str, jax.Array]:
+    """Returns how likely the cloned policy finds each transition's action: `log_prob`, f32[B]."""
+    return {"log_prob": iql.log_prob_of(config, state, batch)}

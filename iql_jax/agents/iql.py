@@ -241,6 +241,40 @@ def sample_actions(
     return jnp.clip(mean + temperature * jnp.exp(log_std)[None] * noise, -1.0, 1.0)
 
 
+class HasCritic(Protocol):
+    """Any state with V and Q."""
+
+    @property
+    def critic(self) -> CriticState: ...
+
+
+def diagnose(config: IQLConfig, state: HasCritic, batch: Batch) -> dict[str, jax.Array]:
+    """Returns what the critic thinks of each transition, for histograms: f32[B] by name.
+
+    `q` is the least Q(s, a), `v` is V(s), and `adv` what the policy's weights come from: the least
+    target Q(s, a) minus V(s).
+
+    Args:
+      config: shapes.
+      state: the trained state.
+      batch: B transitions.
+    """
+    critic = state.critic
+    q_of: Network = _q_ensemble(config).apply
+    v_of: Network = _value_function(config).apply
+    q = q_of(critic.q.params, batch.observations, batch.actions).min(axis=0)
+    target_q = q_of(critic.target_q_params, batch.observations, batch.actions).min(axis=0)
+    v = v_of(critic.value.params, batch.observations)
+    return {"adv": target_q - v, "q": q, "v": v}
+
+
+def log_prob_of(config: IQLConfig, state: HasPolicy, batch: Batch) -> jax.Array:
+    """Returns log pi(a|s) of each transition: f32[B]."""
+    policy_of: Network = _gaussian_policy(config).apply
+    mean, log_std = policy_of(state.policy.params, batch.observations)
+    return losses.gaussian_log_prob(batch.actions, mean, log_std)
+
+
 def init_critic(config: IQLConfig, key: jax.Array) -> CriticState:
     """Returns fresh V and Q, and the target Q as a copy of Q."""
     value_key, q_key = jax.random.split(key)

@@ -91,6 +91,14 @@ def test_actions_are_bounded_and_repeat(made):
     assert not np.array_equal(noisy, act(jax.random.key(1), 1.0))
 
 
+def test_diagnosis_is_a_number_per_transition(made):
+    agent, config, state = made
+    found = jax.jit(agent.diagnose, static_argnums=0)(config, state, batch())
+    assert found
+    assert all(values.shape == (BATCH,) for values in found.values())
+    assert all(np.std(values) > 0 for values in found.values())
+
+
 def test_an_unknown_agent_is_named_with_the_known_ones():
     with pytest.raises(InputError, match=r"unknown agent 'sac': choose one of .*iql"):
         agents.get("sac")

@@ -7,6 +7,7 @@ import pytest
 
 from iql_jax import agents
 from iql_jax.agents import iql
+from iql_jax.data import replay
 from iql_jax.training import population
 from iql_jax.types import Batch
 
@@ -87,6 +88,11 @@ def test_values_of_a_chain_are_the_discounted_rewards():
     np.testing.assert_allclose(values, [0.81, 0.9, 1.0], atol=0.03)
     q = iql._q_ensemble(config).apply(state.critic.q.params, jnp.eye(3), jnp.zeros((3, 1)))
     np.testing.assert_allclose(q, np.broadcast_to([0.81, 0.9, 1.0], (2, 3)), atol=0.03)
+    batch = replay.unpack(jnp.asarray(rows, jnp.float32), 3, 1)
+    found = jax.jit(iql.diagnose, static_argnums=0)(config, state, batch)
+    np.testing.assert_allclose(found["v"], values, atol=1e-5)
+    np.testing.assert_allclose(found["q"], q.min(axis=0), atol=1e-5)
+    np.testing.assert_allclose(found["adv"], 0.0, atol=0.03)  # the one action there is
 
 
 def test_a_masked_transition_bootstraps_nothing():
