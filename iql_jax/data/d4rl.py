@@ -1,7 +1,5 @@
 """D4RL's datasets: names, files, and the transitions its users train on."""
 
-import functools
-import json
 import os
 import pathlib
 from collections.abc import Mapping
@@ -11,53 +9,11 @@ import numpy as np
 
 from iql_jax.data import reader
 from iql_jax.data.raw import RawDataset, row_chunks
+from iql_jax.envs.d4rl_names import datasets, max_episode_steps
 from iql_jax.errors import InputError, did_you_mean
 
 _PREFIX = "d4rl/"
 _WITHOUT_DOWNLOAD = "python train_offline.py --env_name=generated/antmaze-medium-play-v0"
-
-# Time limits of D4RL's environments, by the longest matching start of the name. They cut the
-# episodes of files that have no `timeouts`.
-_MAX_EPISODE_STEPS = {
-    "hopper-": 1000,
-    "halfcheetah-": 1000,
-    "walker2d-": 1000,
-    "ant-": 1000,
-    "antmaze-umaze-": 700,
-    "antmaze-medium-": 1000,
-    "antmaze-large-": 1000,
-    "maze2d-open-": 150,
-    "maze2d-umaze-": 300,
-    "maze2d-eval-umaze-": 300,
-    "maze2d-medium-": 600,
-    "maze2d-eval-medium-": 600,
-    "maze2d-large-": 800,
-    "maze2d-eval-large-": 800,
-    "pen-": 100,
-    "hammer-": 200,
-    "door-": 200,
-    "relocate-": 200,
-    "kitchen-": 280,
-}
-
-
-@functools.cache
-def datasets() -> Mapping[str, Mapping[str, Any]]:
-    """Return what is known of each D4RL dataset: its `url` and reference returns, by bare name."""
-    text = pathlib.Path(__file__).with_name("d4rl_datasets.json").read_text()
-    return json.loads(text)
-
-
-def max_episode_steps(name: str) -> int:
-    """Return the time limit of the environment of a D4RL dataset, in steps.
-
-    Raises:
-      InputError: if `name` is no D4RL dataset.
-    """
-    starts = [start for start in _MAX_EPISODE_STEPS if name.startswith(start)]
-    if not starts:
-        raise InputError(f"no time limit is known for '{name}'{did_you_mean(name, datasets())}")
-    return _MAX_EPISODE_STEPS[max(starts, key=len)]
 
 
 def data_folder(data_dir: str | os.PathLike[str] | None = None) -> pathlib.Path:

@@ -5,14 +5,15 @@ import functools
 import importlib
 import io
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import gymnasium
-
-from iql_jax.envs.spaces import check_spaces
+from iql_jax.envs.d4rl_names import datasets
 from iql_jax.errors import InputError, did_you_mean
 
-_Maker = Callable[[str, str | None], gymnasium.Env]
+if TYPE_CHECKING:  # names and scores are read without the simulators
+    import gymnasium
+
+_Maker = Callable[[str, str | None], "gymnasium.Env"]
 
 
 @functools.cache
@@ -31,7 +32,7 @@ def _own() -> dict[str, _Maker]:
     return makers
 
 
-def make(env_name: str, render_mode: str | None = None) -> gymnasium.Env:
+def make(env_name: str, render_mode: str | None = None) -> "gymnasium.Env":
     """Returns a new environment with vectors of real numbers for observations and actions.
 
     Args:
@@ -48,6 +49,10 @@ def make(env_name: str, render_mode: str | None = None) -> gymnasium.Env:
     if maker is not None:
         return maker(env_name, render_mode)
     _require_gymnasium_id(env_name)
+    import gymnasium
+
+    from iql_jax.envs.spaces import check_spaces
+
     try:
         env = gymnasium.make(env_name, render_mode=render_mode, disable_env_checker=True)
     except (gymnasium.error.Error, ImportError) as error:
@@ -73,6 +78,8 @@ def exists(env_name: str) -> bool:
 
 def _require_gymnasium_id(env_name: str) -> None:
     """Returns nothing if Gymnasium has this id, after importing what may register it."""
+    import gymnasium
+
     module, colon, env_id = env_name.rpartition(":")
     if colon:
         try:
@@ -87,8 +94,6 @@ def _require_gymnasium_id(env_name: str) -> None:
     _register_robotics()
     if env_id in gymnasium.registry:
         return
-    from iql_jax.data.d4rl import datasets
-
     if env_name.removeprefix("d4rl/") in datasets():
         raise InputError(
             f"D4RL's environment of {env_name!r} is not reproduced here; those of its hopper, "
@@ -103,6 +108,8 @@ def _require_gymnasium_id(env_name: str) -> None:
 
 def _register_robotics() -> None:
     """Adds gymnasium-robotics' ids where it is installed, without the notice it prints."""
+    import gymnasium
+
     with contextlib.suppress(ImportError), contextlib.redirect_stderr(io.StringIO()):
         robotics: Any = importlib.import_module("gymnasium_robotics")
         gymnasium.register_envs(robotics)

@@ -19,7 +19,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from iql_jax.data.d4rl import datasets
+from iql_jax.envs.d4rl_names import datasets
 from iql_jax.envs.mujoco_task import MujocoTask
 from iql_jax.envs.physics import restore_mujoco210
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from iql_jax.data.d4rl import datasets
+from iql_jax.envs.d4rl_names import datasets
 
 
 def reference_returns(env_name: str) -> tuple[float, float] | None:
