@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_dict, config_flags
 
 from iql_jax.config import RunConfig, from_config_dict
@@ -177,11 +177,12 @@ def main(body: Callable[[], int], default_config: Path) -> None:
         _fail(f"unknown config field {message}")
     except (InputError, TypeError, ValueError, OSError) as error:
         _fail(str(error))
-    FLAGS.set_default("verbosity", -1)  # warnings: what backends JAX tried is nobody's concern
     for flag in FLAGS.get_flags_for_module(__name__):
         FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # --help of the script shows them
 
     def guarded(argv: Sequence[str]) -> None:
+        if FLAGS["verbosity"].using_default_value:
+            logging.set_verbosity(logging.WARNING)  # what backends JAX tried is nobody's concern
         if argv[1:]:
             _fail(f"unexpected argument {argv[1]!r}; every setting is a flag, see --help")
         try:

@@ -1,0 +1,103 @@
+"""Configurations: every file builds, every bad value is refused by name."""
+
+import dataclasses
+import importlib.util
+import math
+import pathlib
+
+import pytest
+
+from iql_jax import agents
+from iql_jax.config import RunConfig, base_config, from_config_dict, validate
+from iql_jax.errors import InputError
+
+CONFIGS = sorted((pathlib.Path(__file__).parent.parent / "configs").glob("*.py"))
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_builds(path):
+    module = load(path)
+    config = from_config_dict(module.get_config())
+    assert path.name in module.__doc__ or "train_offline.py" in module.__doc__
+    agent = agents.get(config.agent)
+    hash(agent.make_config(config.settings(), 3, 2))
+    agent.make_hyperparameters(config.settings())
+
+
+def test_the_authors_numbers():
+    configs = {path.stem: from_config_dict(load(path).get_config()) for path in CONFIGS}
+    expected = {  # expectile, temperature, dropout, reward transform, evaluation episodes
+        "locomotion": (0.7, 3.0, 0.0, "return_range_1000", 10),
+        "antmaze": (0.9, 10.0, 0.0, "minus_one", 100),
+        "kitchen": (0.7, 0.5, 0.1, "none", 10),
+        "adroit": (0.7, 0.5, 0.1, "none", 10),
+    }
+    for name, numbers in expected.items():
+        c = configs[name]
+        found = (c.expectile, c.temperature, c.dropout_rate, c.reward_transform, c.eval_episodes)
+        assert found == numbers, name
+        shared = (c.discount, c.target_update_rate, c.batch_size, c.max_steps, c.hidden_dims)
+        assert shared == (0.99, 0.005, 256, 1_000_000, (256, 256)), name
+        assert (c.actor_lr, c.critic_lr, c.value_lr) == (3e-4, 3e-4, 3e-4), name
+        assert c.actor_decay_steps == 1_000_000, name
+
+
+def test_defaults_live_in_one_place():
+    assert from_config_dict(base_config()) == RunConfig()
+
+
+def test_flags_override_the_config():
+    config = from_config_dict(base_config(), max_steps=7, env_name=None)
+    assert config.max_steps == 7
+    assert config.env_name == RunConfig().env_name
+
+
+def test_the_dataset_is_the_environments_unless_named():
+    assert RunConfig(env_name="a").dataset_name == "a"
+    assert RunConfig(env_name="a", dataset="file/b.npz").dataset_name == "file/b.npz"
+
+
+def test_no_decay_is_an_infinite_schedule():
+    assert RunConfig(opt_decay_schedule="none").actor_decay_steps == math.inf
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("batch_size", 0, "batch_size is 0, but must be a count of at least 1"),
+        ("max_steps", -5, "max_steps is -5, but must be a count"),
+        ("eval_episodes", 0, "eval_episodes is 0"),
+        ("hidden_dims", (), "hidden_dims is ()"),
+        ("hidden_dims", (256, 0), "each at least 1"),
+        ("dropout_rate", 1.0, "dropout_rate is 1.0, but must be in"),
+        ("discount", 1.5, "discount is 1.5"),
+        ("expectile", 1.0, "strictly between 0 and 1"),
+        ("temperature", -1.0, "temperature is -1.0"),
+        ("temperature", math.nan, "temperature is nan"),
+        ("target_update_rate", 0.0, "target_update_rate is 0.0"),
+        ("actor_lr", math.inf, "actor_lr is inf"),
+        ("opt_decay_schedule", "linear", "one of cosine, none"),
+        ("reward_transform", "minus_two", "one of none, minus_one, return_range_1000"),
+        ("precision", "float64", "one of float32, tf32, bfloat16_products"),
+    ],
+)
+def test_bad_values_are_refused_by_name(field, value, message):
+    with pytest.raises(InputError) as caught:
+        validate(dataclasses.replace(RunConfig(), **{field: value}))
+    assert message in str(caught.value)
+    assert field in str(caught.value)
+
+
+def test_an_unknown_field_of_a_config_file_is_refused():
+    config = base_config()
+    with config.unlocked():
+        config.tau = 0.005
+    with pytest.raises(InputError, match="config field 'tau' does not exist"):
+        from_config_dict(config)

@@ -1,0 +1,123 @@
+"""The command line as a user types it: a run, and bad input as one line and status 2."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+QUICK = (
+    "--config.hidden_dims=(16,16)",
+    "--batch_size=32",
+    "--max_steps=40",
+    "--log_interval=20",
+    "--eval_interval=20",
+    "--eval_episodes=2",
+    "--wandb_mode=disabled",
+)
+
+
+@pytest.fixture(scope="module")
+def run_command(repository, tmp_path_factory):
+    """Runs train_offline.py in a folder of its own."""
+    folder = tmp_path_factory.mktemp("entry")
+    environment = os.environ | {"IQL_JAX_DATA_DIR": str(folder), "D4RL_DATASET_DIR": str(folder)}
+    rng = np.random.default_rng(0)
+    np.savez(
+        folder / "pendulum.npz",
+        observations=rng.normal(size=(200, 3)).astype(np.float32),
+        actions=rng.uniform(-2, 2, size=(200, 1)).astype(np.float32),
+        rewards=rng.normal(size=200).astype(np.float32),
+        terminals=np.zeros(200, bool),
+        timeouts=np.arange(200) % 50 == 49,
+    )
+
+    def run(*flags):
+        return subprocess.run(
+            [sys.executable, str(repository / "train_offline.py"), *flags],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+
+    run.folder = folder
+    return run
+
+
+PENDULUM = ("--dataset=file/pendulum.npz", "--env_name=Pendulum-v1")
+
+
+def test_a_run_from_flags_to_results(run_command):
+    done = run_command(
+        *PENDULUM, "--config.action_transform=rescale", "--num_seeds=2", "--save_dir=run", *QUICK
+    )
+    assert done.returncode == 0, done.stderr
+    run_dir = run_command.folder / "run"
+    for word in ("file/pendulum.npz", "196 transitions", "fingerprint", "last return", "wall time"):
+        assert word in done.stdout
+    rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["update"], row["member"]) for row in rows] == [(20, 0), (20, 1), (40, 0), (40, 1)]
+    assert all("training/value_loss" in row for row in rows)
+    with open(run_dir / "evaluations.csv") as file:
+        evaluations = list(csv.DictReader(file))
+    assert [row["update"] for row in evaluations] == ["20", "20", "40", "40"]
+    assert all(float(row["length_mean"]) == 200 for row in evaluations)
+    config = json.loads((run_dir / "config.json").read_text())
+    assert config["config"]["expectile"] == 0.9 and config["config"]["max_steps"] == 40
+    record = json.loads((run_dir / "record.json").read_text())
+    assert record["dataset"]["fingerprint"] and record["versions"]["jax"]
+    assert record["matmul_precision"] == "float32"
+    assert json.loads((run_dir / "results.json").read_text())["finished"]
+    assert (run_dir / "learning_curves.png").stat().st_size > 1000
+    assert list((run_dir / "checkpoints").iterdir())
+
+    again = run_command(*PENDULUM, "--save_dir=run", *QUICK)
+    assert again.returncode == 2
+    assert "already holds a run" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--env_name=hoper-medium-v2"], "hopper-medium-v2'?"),
+        (["--env_name=hopper-medium-v2"], "generated/antmaze"),  # offline: what works without it
+        (["--config=configs/nope.py"], "there is no config file 'configs/nope.py'"),
+        (["--config.expectil=0.8"], 'Did you mean "expectile"'),
+        (["--config.expectile=abc"], "could not convert string to float"),
+        (["--evalepisodes=3"], "Did you mean: eval_episodes"),
+        (["--max_steps=0"], "max_steps is 0, but must be a count of at least 1"),
+        (["--batch_size=-3"], "batch_size is -3"),
+        (["--num_seeds=0"], "num_seeds is 0"),
+        (["--sweep=expectil=0.7"], "did you mean 'expectile'"),
+        (["--resume"], "--resume needs --save_dir"),
+        (["--resume=perhaps"], "bare, or auto"),
+        (["train"], "unexpected argument 'train'"),
+        ([*PENDULUM], "action_transform=rescale"),
+        (["--dataset=file/pendulum.npz", "--env_name=Hopper-v4"], "has 3 numbers"),
+        (["--dataset=file/none.npz"], "none.npz"),
+        (
+            ["--dataset=file/pendulum.npz", "--env_name=Nope-v1"],
+            "there is no environment 'Nope-v1'",
+        ),
+        (["--save_dir=/proc/run"], "cannot write into save directory '/proc/run'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_bad_input_is_one_line_and_status_2(run_command, flags, message):
+    before = {path for path in run_command.folder.rglob("*") if "runs/" not in str(path)}
+    done = run_command(*flags, "--wandb_mode=disabled")
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len([line for line in done.stderr.splitlines() if line.startswith("error:")]) == 1
+    assert {path for path in run_command.folder.rglob("*") if "runs/" not in str(path)} >= before
+
+
+def test_help_lists_the_flags_of_the_script(run_command):
+    done = run_command("--help")
+    for flag in ("--env_name", "--save_dir", "--num_seeds", "--resume", "--sweep", "--wandb_mode"):
+        assert flag in done.stdout.replace("[no]", "")
