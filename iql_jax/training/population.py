@@ -19,8 +19,9 @@ from iql_jax.agents import Agent, Hyperparameters
 from iql_jax.agents.optim import Metrics
 from iql_jax.data import replay
 
-# Streams of a member's key.
+# Streams of a member's key, and of its training key.
 _INIT, _TRAINING = 0, 1
+_BATCHES, _UPDATES = 0, 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +104,11 @@ def _init_many(agent: Agent, config: Any, hyper: Hyperparameters, keys: jax.Arra
     return jax.lax.map(lambda member: agent.init(config, *member), (hyper, keys))
 
 
+def batch_key(key: jax.Array) -> jax.Array:
+    """Returns the key that a member's batches are drawn from, of its training key."""
+    return jax.random.fold_in(key, _BATCHES)
+
+
 def draw_indices(
     key: jax.Array, updates: jax.Array, num_rows: jax.Array, batch_size: int
 ) -> jax.Array:
@@ -161,31 +167,52 @@ def update_many(
     def train(member: tuple[Any, jax.Array], shared: tuple[jax.Array, jax.Array]) -> Any:
         state, key = member
         rows, num_rows = shared
-        batch_key, update_key = (jax.random.fold_in(key, stream) for stream in (0, 1))
         updates = state.step + jnp.arange(num_updates)
-        indices = draw_indices(batch_key, updates, num_rows, batch_size)
-
-        def update(state: Any, index: jax.Array) -> tuple[Any, Metrics]:
-            batch = replay.unpack(rows[index], config.observation_dim, config.action_dim)
-            key = jax.random.fold_in(update_key, state.step)
-            return agent.update(config, state, batch, key)
-
-        def update_and_sum(carry: Any, index: jax.Array) -> tuple[Any, None]:
-            state, sums, broken_at = carry
-            new_state, metrics = update(state, index)
-            finite = jnp.isfinite(sum(metrics.values()))
-            broken_at = jnp.where((broken_at < 0) & ~finite, state.step, broken_at)
-            return (new_state, jax.tree.map(jnp.add, sums, metrics), broken_at), None
-
-        # The names of the metrics, found by tracing one update; nothing is computed.
-        shapes = jax.eval_shape(update, state, indices[0])[1]
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        start = (state, zeros, jnp.array(-1, jnp.int32))
-        (state, sums, broken_at), _ = jax.lax.scan(update_and_sum, start, indices)
-        return state, jax.tree.map(lambda x: x / num_updates, sums), broken_at
+        indices = draw_indices(batch_key(key), updates, num_rows, batch_size)
+        return run_updates(agent, config, state, key, indices, lambda index: rows[index])
 
     with jax.default_matmul_precision(precision):
         return over_members(train, layout, (states, keys), (rows, num_rows))
+
+
+def run_updates(
+    agent: Agent,
+    config: Any,
+    state: Any,
+    key: jax.Array,
+    batches: jax.Array,
+    fetch: Callable[[jax.Array], jax.Array],
+) -> tuple[Any, Metrics, jax.Array]:
+    """Returns one member's state after K updates, mean metrics f32[], and its health i32[].
+
+    Args:
+      agent: the agent's module.
+      config: its static configuration.
+      state: the member's state.
+      key: its training key.
+      batches: [K, ...], what the batch of each update is fetched by.
+      fetch: from one of them to the batch's rows f32[B, W].
+    """
+    update_key = jax.random.fold_in(key, _UPDATES)
+
+    def update(state: Any, batch: jax.Array) -> tuple[Any, Metrics]:
+        transitions = replay.unpack(fetch(batch), config.observation_dim, config.action_dim)
+        key = jax.random.fold_in(update_key, state.step)
+        return agent.update(config, state, transitions, key)
+
+    def update_and_sum(carry: Any, batch: jax.Array) -> tuple[Any, None]:
+        state, sums, broken_at = carry
+        new_state, metrics = update(state, batch)
+        finite = jnp.isfinite(sum(metrics.values()))
+        broken_at = jnp.where((broken_at < 0) & ~finite, state.step, broken_at)
+        return (new_state, jax.tree.map(jnp.add, sums, metrics), broken_at), None
+
+    # The names of the metrics, found by tracing one update; nothing is computed.
+    shapes = jax.eval_shape(update, state, batches[0])[1]
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    start = (state, zeros, jnp.array(-1, jnp.int32))
+    (state, sums, broken_at), _ = jax.lax.scan(update_and_sum, start, batches)
+    return state, jax.tree.map(lambda x: x / len(batches), sums), broken_at
 
 
 def over_members(
@@ -193,36 +220,48 @@ def over_members(
 ) -> Any:
     """Returns `function(member, shared)` for each of P members, stacked on a leading axis.
 
-    A population of one runs the plain function: on a CPU a `vmap` over one member costs 15%.
-
     Args:
       function: of one member's arrays and of the shared ones.
       layout: where members live.
       members: arrays that lead with the member axis.
       shared: arrays that every member sees whole.
     """
+    return over_devices(
+        lambda members, shared: over_local_members(function, layout, members, shared),
+        layout,
+        members,
+        shared,
+    )
 
-    def on_one_device(members: Any, shared: Any) -> Any:
-        if jax.tree.leaves(members)[0].shape[0] == 1:
-            result = function(jax.tree.map(lambda x: x[0], members), shared)
-            return jax.tree.map(lambda x: x[None], result)
-        if layout.vectorized:
-            return jax.vmap(function, in_axes=(0, None))(members, shared)
-        return jax.lax.map(lambda member: function(member, shared), members)
 
+def over_local_members(
+    function: Callable[[Any, Any], Any], layout: Layout, members: Any, shared: Any
+) -> Any:
+    """Returns `function(member, shared)` for each member of one device.
+
+    A population of one runs the plain function: on a CPU a `vmap` over one member costs 15%.
+    """
+    if jax.tree.leaves(members)[0].shape[0] == 1:
+        result = function(jax.tree.map(lambda x: x[0], members), shared)
+        return jax.tree.map(lambda x: x[None], result)
+    if layout.vectorized:
+        return jax.vmap(function, in_axes=(0, None))(members, shared)
+    return jax.lax.map(lambda member: function(member, shared), members)
+
+
+def over_devices(
+    function: Callable[[Any, Any], Any], layout: Layout, members: Any, shared: Any
+) -> Any:
+    """Returns `function(members, shared)` with each device working on the members it holds."""
     if layout.mesh.size == 1:
-        return on_one_device(members, shared)
+        return function(members, shared)
     num_members = jax.tree.leaves(members)[0].shape[0]
     missing = -num_members % layout.mesh.size
     if missing:  # the last member again in the empty places, dropped below
         members = jax.tree.map(lambda x: jnp.concatenate([x] + missing * [x[-1:]]), members)
     split, whole = PartitionSpec("members"), PartitionSpec()
     on_all_devices = jax.shard_map(
-        on_one_device,
-        mesh=layout.mesh,
-        in_specs=(split, whole),
-        out_specs=split,
-        check_vma=False,
+        function, mesh=layout.mesh, in_specs=(split, whole), out_specs=split, check_vma=False
     )
     result = jax.tree.map(lambda x: x[:num_members], on_all_devices(members, shared))
     return jax.lax.with_sharding_constraint(result, layout.members(num_members))
