@@ -19,12 +19,13 @@ _Maker = Callable[[str, str | None], "gymnasium.Env"]
 @functools.cache
 def _own() -> dict[str, _Maker]:
     """The environments made by this package, by every name they go by."""
-    from iql_jax.envs import antmaze, locomotion, pointmaze
+    from iql_jax.envs import antmaze, locomotion, maze2d, pointmaze
 
     makers: dict[str, _Maker] = {}
     for names, maker in (
         (locomotion.d4rl_names(), locomotion.make_locomotion),
         (antmaze.D4RL_NAMES, antmaze.make_antmaze),
+        (maze2d.d4rl_names(), maze2d.make_maze2d),
     ):
         makers |= {prefix + name: maker for prefix in ("", "d4rl/") for name in names}
     makers |= dict.fromkeys(antmaze.GENERATED_NAMES, antmaze.make_antmaze)

@@ -8,7 +8,7 @@ import numpy as np
 
 from iql_jax.envs import antmaze, controllers, pointmaze
 from iql_jax.envs.maze_env import GOAL_RADIUS, MazeEnv
-from iql_jax.envs.mazes import Cell, Maze, d4rl_maze, free_cells, pointmaze_maze
+from iql_jax.envs.mazes import Cell, d4rl_maze, free_cells, pointmaze_maze
 
 # D4RL's hand-picked goals of its "play" data.
 _PLAY_GOALS: dict[str, tuple[Cell, ...]] = {
@@ -127,7 +127,9 @@ def _collect_ant(name: str, rng: np.random.Generator) -> Trajectory:
     qpos, qvel = antmaze.draw_pose(env.model, rng)
     if len(rules.starts) > 1:
         qpos[:2] = antmaze.draw_start_near(env.maze.center(_draw(rules.starts, rng)), rng)
-    return _walk(env, rules, env.place(qpos, qvel), controllers.ant_action, target, rng)
+    x, y = target.tolist()
+    walker = controllers.AntWalker(env.maze, (x, y), rng)
+    return _walk(env, rules, env.place(qpos, qvel), walker, target, rng)
 
 
 def _collect_point(name: str, rng: np.random.Generator) -> Trajectory:
@@ -136,8 +138,12 @@ def _collect_point(name: str, rng: np.random.Generator) -> Trajectory:
     start = _draw(rules.starts, rng)
     target = _draw([cell for cell in rules.goals if cell != start], rng)
     first = env.place(pointmaze.draw_position(env.maze.center(start), rng), np.zeros(2))
-    target_xy = np.array(env.maze.center(target))
-    return _walk(env, rules, first, controllers.point_action, target_xy, rng)
+    target_xy = env.maze.center(target)
+
+    def act(observation: np.ndarray) -> np.ndarray:
+        return controllers.point_action(env.maze, observation, target_xy)
+
+    return _walk(env, rules, first, act, np.array(target_xy), rng)
 
 
 def _draw(cells: Sequence[Cell], rng: np.random.Generator) -> Cell:
@@ -148,7 +154,7 @@ def _walk(
     env: MazeEnv,
     rules: Protocol,
     first: np.ndarray,
-    act: Callable[[Maze, np.ndarray, tuple[float, float]], np.ndarray],
+    act: Callable[[np.ndarray], np.ndarray],
     target: np.ndarray,
     rng: np.random.Generator,
 ) -> Trajectory:
@@ -157,11 +163,9 @@ def _walk(
     states = np.empty((num_rows + 1, len(first)))
     actions = np.empty((num_rows, rules.num_actions))
     disturbances = rules.noise * rng.standard_normal(actions.shape)
-    target_x, target_y = target.tolist()
     states[0] = first
     for t in range(num_rows):
-        action = act(env.maze, states[t], (target_x, target_y)) + disturbances[t]
-        np.clip(action, -1.0, 1.0, out=actions[t])
+        np.clip(act(states[t]) + disturbances[t], -1.0, 1.0, out=actions[t])
         states[t + 1] = env.simulate(actions[t])
 
     def is_near(point: Sequence[float] | np.ndarray) -> np.ndarray:

@@ -5,10 +5,10 @@ import importlib.resources
 
 import numpy as np
 
-from iql_jax.envs.mazes import Maze, waypoint
+from iql_jax.envs.mazes import Cell, Maze, next_cells, waypoint
 
 _GAIN, _DAMPING = 10.0, 1.0  # of the ball's controller
-_ANT_LOOKAHEAD = 0.6  # of a cell; with 1 the ant cuts inner corners and gets stuck more often
+_WAYPOINT_NOISE = 1.0  # metres
 
 
 class AntController:
@@ -39,13 +39,46 @@ def ant_controller() -> AntController:
     return AntController()
 
 
-def ant_action(maze: Maze, observation: np.ndarray, goal_xy: tuple[float, float]) -> np.ndarray:
-    """f32[8] in [-1, 1], a step of the ant on a shortest way to the goal."""
-    x, y = float(observation[0]), float(observation[1])
-    target_x, target_y = waypoint(maze, x, y, goal_xy, _ANT_LOOKAHEAD)
-    heading = np.array((target_x - x, target_y - y))
-    heading /= max(float(np.hypot(*heading)), 1e-9)
-    return ant_controller()(observation, heading)
+class AntWalker:
+    """Walks an ant over waypoints on a shortest way to a point.
+
+    Waypoints are D4RL's: one in each cell on the way, up to 1 m beyond the cell's centre along
+    both axes, where D4RL's goals lie too; the last is the point itself. The ant is on to the next
+    once it has passed one, or has been pushed into a cell off its way.
+    """
+
+    def __init__(self, maze: Maze, target: tuple[float, float], rng: np.random.Generator):
+        self._maze, self._target, self._rng = maze, target, rng
+        self._goal = maze.cell_at(*target)
+        self._leg: tuple[Cell, Cell] | None = None  # from this cell to that one
+        self._waypoint = target
+
+    def __call__(self, observation: np.ndarray) -> np.ndarray:
+        """f32[8] in [-1, 1], for the observations f64[29] of consecutive steps."""
+        x, y = float(observation[0]), float(observation[1])
+        cell = self._maze.cell_at(x, y)
+        if self._leg is None or (cell not in self._leg and self._maze.is_free(cell)):
+            self._begin_leg(cell)
+        while self._leg is not None and self._has_passed(self._leg, x, y):
+            self._begin_leg(self._leg[1])
+        heading = np.array((self._waypoint[0] - x, self._waypoint[1] - y))
+        heading /= max(float(np.hypot(*heading)), 1e-9)
+        return ant_controller()(observation, heading)
+
+    def _begin_leg(self, cell: Cell) -> None:
+        end = next_cells(self._maze, self._goal)[cell]
+        self._leg, self._waypoint = (cell, end), self._target
+        if end != self._goal:
+            x, y = self._maze.center(end)
+            dx, dy = self._rng.uniform(0.0, _WAYPOINT_NOISE, 2)
+            self._waypoint = x + dx, y + dy
+
+    def _has_passed(self, leg: tuple[Cell, Cell], x: float, y: float) -> bool:
+        if leg[1] == self._goal:
+            return False
+        (from_x, from_y), (to_x, to_y) = map(self._maze.center, leg)
+        left_x, left_y = self._waypoint[0] - x, self._waypoint[1] - y
+        return left_x * (to_x - from_x) + left_y * (to_y - from_y) <= 0.0
 
 
 def point_action(maze: Maze, observation: np.ndarray, goal_xy: tuple[float, float]) -> np.ndarray:

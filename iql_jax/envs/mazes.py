@@ -7,7 +7,8 @@ from collections import deque
 
 Cell = tuple[int, int]  # (row, column)
 
-# 1 is a wall, 0 is free. D4RL's three mazes; gymnasium-robotics' PointMaze has the same ones.
+# 1 is a wall, 0 is free. D4RL's three mazes, which gymnasium-robotics' PointMaze has too, and
+# those that only D4RL's maze2d has.
 MAPS = {
     "umaze": ("11111", "10001", "11101", "10001", "11111"),
     "medium": (
@@ -29,6 +30,29 @@ MAPS = {
         "100101000001",
         "110101010111",
         "100100010001",
+        "111111111111",
+    ),
+    "open": ("1111111", "1000001", "1000001", "1000001", "1111111"),
+    "eval-umaze": ("11111", "10001", "10111", "10001", "11111"),
+    "eval-medium": (
+        "11111111",
+        "10000001",
+        "10101101",
+        "10000101",
+        "11100111",
+        "10000001",
+        "10011001",
+        "11111111",
+    ),
+    "eval-large": (
+        "111111111111",
+        "100100010001",
+        "110111010101",
+        "100101000001",
+        "101101001101",
+        "100000010001",
+        "101101010111",
+        "100001000001",
         "111111111111",
     ),
 }
@@ -131,18 +155,10 @@ def next_cells(maze: Maze, goal: Cell) -> dict[Cell, Cell]:
     return onward
 
 
-def waypoint(
-    maze: Maze, x: float, y: float, goal_xy: tuple[float, float], lookahead: float = 1.0
-) -> tuple[float, float]:
-    """(x, y) to head for from (x, y): towards the next cell, or the goal itself in its own cell.
+def waypoint(maze: Maze, x: float, y: float, goal_xy: tuple[float, float]) -> tuple[float, float]:
+    """(x, y) to head for from (x, y): the next cell's centre, or the goal itself in its own cell.
 
-    Args:
-      maze: the map.
-      x, y: where the body is. Inside a wall, which rounding makes possible, it heads for the
-        nearest free cell.
-      goal_xy: where it wants to get.
-      lookahead: how far from this cell's centre to aim, in cells: 1 is the next cell's centre,
-        0.5 the middle of the border between them, which keeps a wide body off inner corners.
+    From inside a wall, which rounding makes possible, that is the nearest free cell.
     """
     cell, goal = maze.cell_at(x, y), maze.cell_at(*goal_xy)
     onward = next_cells(maze, goal)
@@ -150,9 +166,7 @@ def waypoint(
         return goal_xy
     if cell not in onward:
         return min(map(maze.center, onward), key=lambda center: math.dist(center, (x, y)))
-    here_x, here_y = maze.center(cell)
-    next_x, next_y = maze.center(onward[cell])
-    return here_x + lookahead * (next_x - here_x), here_y + lookahead * (next_y - here_y)
+    return maze.center(onward[cell])
 
 
 def _neighbours(cell: Cell) -> tuple[Cell, ...]:
