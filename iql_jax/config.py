@@ -6,6 +6,7 @@ set; `--config.field=value` overrides one of them; `from_config_dict` checks the
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from ml_collections import config_dict
@@ -15,11 +16,61 @@ from iql_jax.errors import InputError
 REWARD_TRANSFORMS = ("none", "minus_one", "return_range_1000")
 OBSERVATION_TRANSFORMS = ("none", "standardize")
 ACTION_TRANSFORMS = ("none", "rescale")
+CRITIC_OBJECTIVES = ("expectile", "quantile", "exponential")
+SCHEDULES = ("vp", "cosine", "linear")
+NOISE_ACTIVATIONS = ("mish", "swish")
+WEIGHTINGS = ("none", "exponential", "implicit", "hard")
+ACTING_RULES = ("argmax", "implicit", "softmax")
 PRECISIONS = {  # by name: what `jax.default_matmul_precision` calls it
     "float32": "float32",
     "tf32": "tensorfloat32",
     "bfloat16_products": "bfloat16",
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class DiffusionSettings:
+    """What the agent `idql` has beyond `iql`. The defaults are the paper's.
+
+    Attributes:
+      hidden_dim: width of the noise predictor's residual stream; its blocks are 4 times as wide.
+      num_blocks: residual blocks.
+      time_dim: Fourier features of the diffusion step, an even number.
+      time_hidden_dims: widths of the network on those features.
+      activation: `mish` (the paper's code) or `swish` (the last published).
+      num_diffusion_steps: T.
+      schedule: of the noise: `vp`, `cosine` or `linear`.
+      ema_rate: share of the new policy in the averaged one, which acts, in (0, 1].
+      weight_decay: of the policy, decoupled as in AdamW, >= 0.
+      policy_updates: steps of the policy per update, each on its share of the batch.
+      critic_batch_size: the critic learns from the batch's first so many transitions.
+      weighting: of the policy's loss: `none` learns the behaviour; `exponential` (IQL's weight),
+        `implicit` (the critic objective's own) and `hard` (1 or 0) are the paper's ablations.
+      num_candidates: actions drawn for each state, of which one is taken.
+      acting_rule: how it is chosen: `argmax` of Q, `implicit` (resampling by the weights of the
+        implicit policy), or `softmax` of Q.
+      exploration_rule: the same, for acting in the environment while training online.
+      softmax_temperature: Q is divided by it, > 0.
+      finetune_policy: whether the policy learns on in online training, or the critics alone.
+    """
+
+    hidden_dim: int = 256
+    num_blocks: int = 3
+    time_dim: int = 64
+    time_hidden_dims: tuple[int, ...] = (128, 128)
+    activation: str = "mish"
+    num_diffusion_steps: int = 5
+    schedule: str = "vp"
+    ema_rate: float = 0.001
+    weight_decay: float = 0.0
+    policy_updates: int = 2
+    critic_batch_size: int = 256
+    weighting: str = "none"
+    num_candidates: int = 64
+    acting_rule: str = "argmax"
+    exploration_rule: str = "argmax"
+    softmax_temperature: float = 1.0
+    finetune_policy: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,12 +80,15 @@ class RunConfig:
     Attributes:
       env_name: the environment, and the dataset too unless `dataset` names another.
       dataset: where the data comes from when not from `env_name`: `file/...`, `d4rl/...`, ...
-      agent: `iql`, or `bc` for behaviour cloning.
+      agent: `iql`, `idql`, or `bc` for behaviour cloning.
       hidden_dims: widths of the hidden layers of every network.
       num_critics: how many Q networks the minimum is over.
       dropout_rate: in the policy's hidden layers, in [0, 1).
       discount: in [0, 1].
-      expectile: the paper's tau, in (0, 1).
+      critic_objective: V's loss: `expectile` (IQL), `quantile` or `exponential`.
+      expectile: the paper's tau, in (0, 1), of the expectile objective.
+      quantile: in (0, 1), of the quantile objective.
+      exponential_alpha: > 0, of the exponential objective.
       temperature: the paper's beta, an inverse temperature >= 0.
       target_update_rate: share of the new Q in the target Q at each update, in (0, 1].
       actor_lr: the policy's learning rate.
@@ -50,6 +104,7 @@ class RunConfig:
       eval_interval: updates between evaluations.
       log_interval: updates between rows of metrics.
       precision: of matrix products: `float32`, `tf32` or `bfloat16_products`.
+      diffusion: what `idql` has beyond `iql`; None for the paper's values.
     """
 
     env_name: str = "generated/pointmaze-medium-v0"
@@ -59,7 +114,10 @@ class RunConfig:
     num_critics: int = 2
     dropout_rate: float = 0.0
     discount: float = 0.99
+    critic_objective: str = "expectile"
     expectile: float = 0.7
+    quantile: float = 0.7
+    exponential_alpha: float = 1.0
     temperature: float = 3.0
     target_update_rate: float = 0.005
     actor_lr: float = 3e-4
@@ -75,6 +133,7 @@ class RunConfig:
     eval_interval: int = 5_000
     log_interval: int = 1_000
     precision: str = "float32"
+    diffusion: DiffusionSettings | None = None
 
     @property
     def dataset_name(self) -> str:
@@ -88,14 +147,26 @@ class RunConfig:
 
     def settings(self) -> dict[str, Any]:
         """Returns every setting by name, derived ones included, as agents read them."""
-        return dataclasses.asdict(self) | {"actor_decay_steps": self.actor_decay_steps}
+        return dataclasses.asdict(self) | {
+            "actor_decay_steps": self.actor_decay_steps,
+            "diffusion": dataclasses.asdict(self.diffusion or DiffusionSettings()),
+        }
 
 
 def base_config() -> config_dict.ConfigDict:
     """Returns the defaults as a `ConfigDict` for a config file to change."""
     fields = dataclasses.asdict(RunConfig())
     fields["dataset"] = config_dict.placeholder(str)  # a plain None could not be overridden
+    del fields["diffusion"]  # only configs of `idql` have it
     return config_dict.ConfigDict(fields)
+
+
+def idql_config() -> config_dict.ConfigDict:
+    """Returns `base_config()` for the agent `idql`, with the paper's `diffusion` settings."""
+    config = base_config()
+    config.agent = "idql"
+    config.diffusion = config_dict.ConfigDict(dataclasses.asdict(DiffusionSettings()))
+    return config
 
 
 def from_config_dict(config: config_dict.ConfigDict, **overrides: Any) -> RunConfig:
@@ -109,17 +180,27 @@ def from_config_dict(config: config_dict.ConfigDict, **overrides: Any) -> RunCon
       InputError: an unknown field or a value that is not allowed.
     """
     fields = dict(config.to_dict())
-    known = [field.name for field in dataclasses.fields(RunConfig)]
-    unknown = sorted(set(fields) - set(known))
-    if unknown:
-        raise InputError(
-            f"config field {unknown[0]!r} does not exist: choose among {', '.join(known)}"
-        )
+    _check_names(fields, RunConfig)
     fields |= {name: value for name, value in overrides.items() if value is not None}
     fields["hidden_dims"] = tuple(fields["hidden_dims"])
+    if fields.get("diffusion") is not None:
+        diffusion = dict(fields["diffusion"])
+        _check_names(diffusion, DiffusionSettings, "diffusion.")
+        if "time_hidden_dims" in diffusion:
+            diffusion["time_hidden_dims"] = tuple(diffusion["time_hidden_dims"])
+        fields["diffusion"] = DiffusionSettings(**diffusion)
     run_config = RunConfig(**fields)
     validate(run_config)
     return run_config
+
+
+def _check_names(fields: Iterable[str], settings: type, prefix: str = "") -> None:
+    known = [field.name for field in dataclasses.fields(settings)]
+    unknown = sorted(set(fields) - set(known))
+    if unknown:
+        raise InputError(
+            f"config field {prefix + unknown[0]!r} does not exist: choose among {', '.join(known)}"
+        )
 
 
 def validate(config: RunConfig) -> None:
@@ -133,13 +214,15 @@ def validate(config: RunConfig) -> None:
     _require(
         config,
         "hidden_dims",
-        len(config.hidden_dims) > 0 and all(width >= 1 for width in config.hidden_dims),
+        _are_widths(config.hidden_dims),
         "at least one width, each at least 1",
     )
     _require(config, "num_critics", config.num_critics >= 1, "at least 1")
     _require(config, "dropout_rate", 0 <= config.dropout_rate < 1, "in [0, 1)")
     _require(config, "discount", 0 <= config.discount <= 1, "in [0, 1]")
-    _require(config, "expectile", 0 < config.expectile < 1, "strictly between 0 and 1")
+    for name in ("expectile", "quantile"):
+        _require(config, name, 0 < getattr(config, name) < 1, "strictly between 0 and 1")
+    _require(config, "exponential_alpha", 0 < config.exponential_alpha < math.inf, "above 0")
     _require(config, "temperature", 0 <= config.temperature < math.inf, "a number >= 0")
     _require(config, "target_update_rate", 0 < config.target_update_rate <= 1, "in (0, 1]")
     for name in ("actor_lr", "critic_lr", "value_lr"):
@@ -150,10 +233,49 @@ def validate(config: RunConfig) -> None:
         ("observation_transform", OBSERVATION_TRANSFORMS),
         ("action_transform", ACTION_TRANSFORMS),
         ("precision", tuple(PRECISIONS)),
+        ("critic_objective", CRITIC_OBJECTIVES),
     ):
         _require(config, name, getattr(config, name) in allowed, "one of " + ", ".join(allowed))
+    if config.diffusion is not None:
+        _validate_diffusion(config.diffusion, config.batch_size)
 
 
-def _require(config: RunConfig, name: str, holds: bool, allowed: str) -> None:
+def _validate_diffusion(diffusion: DiffusionSettings, batch_size: int) -> None:
+    def require(name: str, holds: bool, allowed: str) -> None:
+        _require(diffusion, name, holds, allowed, "diffusion.")
+
+    for name in ("hidden_dim", "num_diffusion_steps", "num_candidates"):
+        require(name, getattr(diffusion, name) >= 1, "a count of at least 1")
+    require("num_blocks", diffusion.num_blocks >= 0, "a count of at least 0")
+    require("time_dim", diffusion.time_dim >= 2 and diffusion.time_dim % 2 == 0, "even, at least 2")
+    require("time_hidden_dims", _are_widths(diffusion.time_hidden_dims), "widths of at least 1")
+    require("ema_rate", 0 < diffusion.ema_rate <= 1, "in (0, 1]")
+    require("weight_decay", 0 <= diffusion.weight_decay < math.inf, "a number >= 0")
+    require("softmax_temperature", 0 < diffusion.softmax_temperature < math.inf, "above 0")
+    require(
+        "policy_updates",
+        diffusion.policy_updates >= 1 and batch_size % diffusion.policy_updates == 0,
+        f"a count that divides batch_size, which is {batch_size}",
+    )
+    require(
+        "critic_batch_size",
+        1 <= diffusion.critic_batch_size <= batch_size,
+        f"from 1 to batch_size, which is {batch_size}",
+    )
+    for name, allowed in (
+        ("activation", NOISE_ACTIVATIONS),
+        ("schedule", SCHEDULES),
+        ("weighting", WEIGHTINGS),
+        ("acting_rule", ACTING_RULES),
+        ("exploration_rule", ACTING_RULES),
+    ):
+        require(name, getattr(diffusion, name) in allowed, "one of " + ", ".join(allowed))
+
+
+def _are_widths(widths: tuple[int, ...]) -> bool:
+    return len(widths) > 0 and all(width >= 1 for width in widths)
+
+
+def _require(settings: Any, name: str, holds: bool, allowed: str, prefix: str = "") -> None:
     if not holds:
-        raise InputError(f"{name} is {getattr(config, name)!r}, but must be {allowed}")
+        raise InputError(f"{prefix}{name} is {getattr(settings, name)!r}, but must be {allowed}")

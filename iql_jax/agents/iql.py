@@ -29,13 +29,25 @@ Network = Callable[..., Any]  # params, inputs -> outputs; Flax types them too l
 
 @dataclasses.dataclass(frozen=True)
 class IQLConfig:
-    """What shapes the compiled program; numbers that do not are in `Hyperparameters`."""
+    """What shapes the compiled program; numbers that do not are in `Hyperparameters`.
+
+    Attributes:
+      observation_dim, action_dim: O and A.
+      hidden_dims: widths of the hidden layers of every network.
+      num_critics: E, how many Q networks the minimum is over.
+      dropout_rate: in the policy's hidden layers.
+      critic_objective: V's loss, one of `losses.CRITIC_OBJECTIVES`.
+      mean_over_critics: whether the Q loss is the mean over critics, as in IDQL's code, and not
+        the sum, as in IQL's. Adam takes the same steps up to its epsilon.
+    """
 
     observation_dim: int
     action_dim: int
     hidden_dims: tuple[int, ...]
     num_critics: int
     dropout_rate: float
+    critic_objective: str
+    mean_over_critics: bool
 
 
 class Hyperparameters(flax.struct.PyTreeNode):
@@ -43,7 +55,9 @@ class Hyperparameters(flax.struct.PyTreeNode):
 
     Attributes:
       discount: in [0, 1].
-      expectile: the paper's tau, in (0, 1).
+      expectile: the paper's tau, in (0, 1); of the expectile objective.
+      quantile: in (0, 1); of the quantile objective.
+      exponential_alpha: > 0; of the exponential objective.
       temperature: the paper's beta, an inverse temperature >= 0.
       target_update_rate: share of the new Q in the target Q at each update, in [0, 1].
       actor_lr: learning rate of the policy's first update.
@@ -54,6 +68,8 @@ class Hyperparameters(flax.struct.PyTreeNode):
 
     discount: jax.Array
     expectile: jax.Array
+    quantile: jax.Array
+    exponential_alpha: jax.Array
     temperature: jax.Array
     target_update_rate: jax.Array
     actor_lr: jax.Array
@@ -94,6 +110,8 @@ def make_config(settings: Mapping[str, Any], observation_dim: int, action_dim: i
         hidden_dims=tuple(settings["hidden_dims"]),
         num_critics=settings["num_critics"],
         dropout_rate=settings["dropout_rate"],
+        critic_objective=settings["critic_objective"],
+        mean_over_critics=False,
     )
 
 
@@ -158,7 +176,7 @@ def update_critic(
 
     def value_loss_fn(params: Params) -> tuple[jax.Array, Metrics]:
         v = v_of(params, batch.observations)
-        loss = losses.expectile_loss(target_q - v, hyper.expectile).mean()
+        loss = losses.value_loss(config.critic_objective, target_q - v, hyper).mean()
         return loss, {"value_loss": loss, "v": v.mean()}
 
     value, value_metrics = minimize(value_loss_fn, critic.value, hyper.value_lr)
@@ -170,7 +188,8 @@ def update_critic(
 
     def q_loss_fn(params: Params) -> tuple[jax.Array, Metrics]:
         q = q_of(params, batch.observations, batch.actions)  # [E, B]
-        loss = ((q - td_target[None]) ** 2).sum(axis=0).mean()
+        td_error = (q - td_target[None]) ** 2
+        loss = td_error.mean() if config.mean_over_critics else td_error.sum(axis=0).mean()
         return loss, {"critic_loss": loss, "q": q.mean()}
 
     q, q_metrics = minimize(q_loss_fn, critic.q, hyper.critic_lr)

@@ -7,23 +7,22 @@ import pytest
 
 from iql_jax import agents
 from iql_jax.agents import iql
+from iql_jax.config import RunConfig
 from iql_jax.data import replay
 from iql_jax.training import population
 from iql_jax.types import Batch
 
-SETTINGS = {
-    "hidden_dims": (64, 64),
-    "num_critics": 2,
-    "dropout_rate": 0.0,
-    "discount": 0.9,
-    "expectile": 0.9,
-    "temperature": 10.0,
-    "target_update_rate": 0.05,
-    "actor_lr": 1e-3,
-    "critic_lr": 1e-3,
-    "value_lr": 1e-3,
-    "actor_decay_steps": np.inf,
-}
+SETTINGS = RunConfig(
+    hidden_dims=(64, 64),
+    discount=0.9,
+    expectile=0.9,
+    temperature=10.0,
+    target_update_rate=0.05,
+    actor_lr=1e-3,
+    critic_lr=1e-3,
+    value_lr=1e-3,
+    opt_decay_schedule="none",
+).settings()
 
 
 update = jax.jit(iql.update, static_argnums=0)

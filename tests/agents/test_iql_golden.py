@@ -18,11 +18,15 @@ def golden_state(arrays, meta, decay):
         hidden_dims=tuple(meta["hidden_dims"]),
         num_critics=2,
         dropout_rate=0.0,
+        critic_objective="expectile",
+        mean_over_critics=False,
     )
     hyper = iql.make_hyperparameters(
         {
             "discount": 0.99,
             "expectile": meta["expectile"],
+            "quantile": 0.5,
+            "exponential_alpha": 1.0,
             "temperature": meta["temperature"],
             "target_update_rate": 0.005,
             "actor_lr": 3e-4,
