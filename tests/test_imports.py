@@ -13,7 +13,7 @@ PACKAGE = pathlib.Path(iql_jax.__file__).parent
 # Every room may import the contracts and those before it; what is not listed stands on top.
 CONTRACTS = ("errors", "types", "config")
 ROOMS = ("agents", "envs", "data", "report", "training")
-AGENTS_NEED = {"jax", "flax", "optax", "iql_jax"}
+AGENTS_NEED = {"jax", "flax", "optax", "numpy", "iql_jax"}  # NumPy is part of what JAX needs
 
 
 def modules():

@@ -19,13 +19,14 @@ _Maker = Callable[[str, str | None], "gymnasium.Env"]
 @functools.cache
 def _own() -> dict[str, _Maker]:
     """The environments made by this package, by every name they go by."""
-    from iql_jax.envs import antmaze, locomotion, maze2d, pointmaze
+    from iql_jax.envs import adroit, antmaze, locomotion, maze2d, pointmaze
 
     makers: dict[str, _Maker] = {}
     for names, maker in (
         (locomotion.d4rl_names(), locomotion.make_locomotion),
         (antmaze.D4RL_NAMES, antmaze.make_antmaze),
         (maze2d.d4rl_names(), maze2d.make_maze2d),
+        (adroit.d4rl_names(), adroit.make_adroit),
     ):
         makers |= {prefix + name: maker for prefix in ("", "d4rl/") for name in names}
     makers |= dict.fromkeys(antmaze.GENERATED_NAMES, antmaze.make_antmaze)
@@ -98,7 +99,7 @@ def _require_gymnasium_id(env_name: str) -> None:
     if env_name.removeprefix("d4rl/") in datasets():
         raise InputError(
             f"D4RL's environment of {env_name!r} is not reproduced here; those of its hopper, "
-            "halfcheetah, walker2d, ant and antmaze names are"
+            "halfcheetah, walker2d, ant, antmaze, maze2d and Adroit names are"
         )
     raise InputError(
         f"there is no environment {env_name!r}"

@@ -2,13 +2,17 @@
 
 import functools
 import importlib.resources
+import math
 
 import numpy as np
 
 from iql_jax.envs.mazes import Cell, Maze, next_cells, waypoint
 
 _GAIN, _DAMPING = 10.0, 1.0  # of the ball's controller
-_WAYPOINT_NOISE = 1.0  # metres
+# Of the ant's way, found by trying: more noise rubs along walls, less never sees the goals' place.
+_WAYPOINT_NOISE = 0.5  # metres
+_PASSED = 0.25  # metres before a waypoint
+_STUCK_RADIUS, _STUCK_STEPS, _STRAY_STEPS = 0.5, 60, 20  # metres; environment steps
 
 
 class AntController:
@@ -42,9 +46,11 @@ def ant_controller() -> AntController:
 class AntWalker:
     """Walks an ant over waypoints on a shortest way to a point.
 
-    Waypoints are D4RL's: one in each cell on the way, up to 1 m beyond the cell's centre along
-    both axes, where D4RL's goals lie too; the last is the point itself. The ant is on to the next
-    once it has passed one, or has been pushed into a cell off its way.
+    A waypoint lies in each cell on the way, up to 0.5 m beyond the cell's centre along both axes,
+    towards where D4RL's goals lie; the last is the point itself. The ant is on to the next when it
+    has passed one, or has been pushed into a cell off its way. Against a wall or crouched at an
+    odd angle the gait can come to rest; an ant that has got nowhere is sent off in a random
+    direction for a moment.
     """
 
     def __init__(self, maze: Maze, target: tuple[float, float], rng: np.random.Generator):
@@ -52,18 +58,24 @@ class AntWalker:
         self._goal = maze.cell_at(*target)
         self._leg: tuple[Cell, Cell] | None = None  # from this cell to that one
         self._waypoint = target
+        self._resting_place, self._rested = target, 0  # where it was so many steps ago
+        self._stray_steps, self._stray_angle = 0, 0.0
 
     def __call__(self, observation: np.ndarray) -> np.ndarray:
         """f32[8] in [-1, 1], for the observations f64[29] of consecutive steps."""
         x, y = float(observation[0]), float(observation[1])
+        self._follow_way(x, y)
+        angle = math.atan2(self._waypoint[1] - y, self._waypoint[0] - x)
+        if self._strays(x, y):
+            angle = self._stray_angle
+        return ant_controller()(observation, np.array((math.cos(angle), math.sin(angle))))
+
+    def _follow_way(self, x: float, y: float) -> None:
         cell = self._maze.cell_at(x, y)
         if self._leg is None or (cell not in self._leg and self._maze.is_free(cell)):
             self._begin_leg(cell)
         while self._leg is not None and self._has_passed(self._leg, x, y):
             self._begin_leg(self._leg[1])
-        heading = np.array((self._waypoint[0] - x, self._waypoint[1] - y))
-        heading /= max(float(np.hypot(*heading)), 1e-9)
-        return ant_controller()(observation, heading)
 
     def _begin_leg(self, cell: Cell) -> None:
         end = next_cells(self._maze, self._goal)[cell]
@@ -74,11 +86,28 @@ class AntWalker:
             self._waypoint = x + dx, y + dy
 
     def _has_passed(self, leg: tuple[Cell, Cell], x: float, y: float) -> bool:
+        """Whether the line through the waypoint across the leg is reached."""
         if leg[1] == self._goal:
             return False
         (from_x, from_y), (to_x, to_y) = map(self._maze.center, leg)
-        left_x, left_y = self._waypoint[0] - x, self._waypoint[1] - y
-        return left_x * (to_x - from_x) + left_y * (to_y - from_y) <= 0.0
+        ahead = (self._waypoint[0] - x) * (to_x - from_x) + (self._waypoint[1] - y) * (
+            to_y - from_y
+        )
+        return ahead <= _PASSED * self._maze.cell_size
+
+    def _strays(self, x: float, y: float) -> bool:
+        """Whether this step goes in the random direction of an ant that has got stuck."""
+        if self._stray_steps > 0:
+            self._stray_steps -= 1
+            return True
+        if math.dist(self._resting_place, (x, y)) > _STUCK_RADIUS:
+            self._resting_place, self._rested = (x, y), 0
+            return False
+        self._rested += 1
+        if self._rested >= _STUCK_STEPS and math.dist(self._waypoint, (x, y)) > 2 * _STUCK_RADIUS:
+            self._rested, self._stray_steps = 0, _STRAY_STEPS
+            self._stray_angle = float(self._rng.uniform(-math.pi, math.pi))
+        return False
 
 
 def point_action(maze: Maze, observation: np.ndarray, goal_xy: tuple[float, float]) -> np.ndarray:

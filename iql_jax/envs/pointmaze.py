@@ -2,14 +2,13 @@
 
 import dataclasses
 import functools
-import importlib.util
-import pathlib
 import xml.etree.ElementTree as ET
 
 import gymnasium
 import mujoco
 import numpy as np
 
+from iql_jax.envs.assets import robotics_asset
 from iql_jax.envs.maze_env import MazeEnv
 from iql_jax.envs.mazes import Cell, pointmaze_maze, wall_cells
 from iql_jax.errors import InputError, did_you_mean
@@ -100,7 +99,7 @@ def draw_position(center: tuple[float, float], rng: np.random.Generator) -> np.n
 @functools.cache
 def pointmaze_model(size: str) -> mujoco.MjModel:
     """The compiled model of a maze; shared by its environments, so never written to again."""
-    root = ET.parse(_point_asset()).getroot()
+    root = ET.parse(robotics_asset("point", "point.xml")).getroot()
     (world,) = root.findall("worldbody")
     maze = pointmaze_maze(size)
     half = maze.cell_size / 2
@@ -118,18 +117,3 @@ def pointmaze_model(size: str) -> mujoco.MjModel:
             rgba="0.7 0.5 0.3 1",
         )
     return mujoco.MjModel.from_xml_string(ET.tostring(root, encoding="unicode"))
-
-
-def _point_asset() -> pathlib.Path:
-    """gymnasium-robotics' point.xml, found without importing the package, which prints a banner.
-
-    Raises:
-      InputError: the package is not installed.
-    """
-    package = importlib.util.find_spec("gymnasium_robotics")
-    if package is None or package.origin is None:
-        raise InputError(
-            "PointMaze needs gymnasium-robotics for its model of the ball: "
-            'pip install "gymnasium-robotics>=1.4,<1.5"'
-        )
-    return pathlib.Path(package.origin).parent / "envs" / "assets" / "point" / "point.xml"

@@ -26,7 +26,7 @@ def test_d4rl_names_make_environments_with_unit_actions(name, dim):
         ("d4rl/hopper-medum-v2", "did you mean 'd4rl/hopper-medium-v2'"),
         ("generated/antmaze-umase-v0", "did you mean 'generated/antmaze-umaze-v0'"),
         ("Pendulm-v1", "did you mean 'Pendulum-v1'"),
-        ("pen-human-v1", "'pen-human-v1' is not reproduced here"),
+        ("kitchen-mixed-v0", "'kitchen-mixed-v0' is not reproduced here"),
         ("no_such_module:Env-v0", "'no_such_module', which does not import"),
         ("", "no environment ''"),
     ],
