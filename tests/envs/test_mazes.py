@@ -84,7 +84,6 @@ def test_a_wall_is_no_goal():
 def test_waypoints_lead_over_the_next_cell_to_the_goal_itself():
     goal = (0.5, 8.5)
     assert mazes.waypoint(UMAZE, 0.3, -0.2, goal) == (4.0, 0.0)
-    assert mazes.waypoint(UMAZE, 0.3, -0.2, goal, lookahead=0.5) == (2.0, 0.0)
     assert mazes.waypoint(UMAZE, 8.3, 1.0, goal) == (8.0, 4.0)
     assert mazes.waypoint(UMAZE, 1.5, 7.5, goal) == goal
 
