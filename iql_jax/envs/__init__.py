@@ -7,7 +7,6 @@ import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from iql_jax.envs.d4rl_names import datasets
 from iql_jax.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:  # names and scores are read without the simulators
@@ -19,7 +18,7 @@ _Maker = Callable[[str, str | None], "gymnasium.Env"]
 @functools.cache
 def _own() -> dict[str, _Maker]:
     """The environments made by this package, by every name they go by."""
-    from iql_jax.envs import adroit, antmaze, locomotion, maze2d, pointmaze
+    from iql_jax.envs import adroit, antmaze, kitchen, locomotion, maze2d, pointmaze
 
     makers: dict[str, _Maker] = {}
     for names, maker in (
@@ -27,6 +26,7 @@ def _own() -> dict[str, _Maker]:
         (antmaze.D4RL_NAMES, antmaze.make_antmaze),
         (maze2d.d4rl_names(), maze2d.make_maze2d),
         (adroit.d4rl_names(), adroit.make_adroit),
+        (kitchen.d4rl_names(), kitchen.make_kitchen),
     ):
         makers |= {prefix + name: maker for prefix in ("", "d4rl/") for name in names}
     makers |= dict.fromkeys(antmaze.GENERATED_NAMES, antmaze.make_antmaze)
@@ -96,11 +96,6 @@ def _require_gymnasium_id(env_name: str) -> None:
     _register_robotics()
     if env_id in gymnasium.registry:
         return
-    if env_name.removeprefix("d4rl/") in datasets():
-        raise InputError(
-            f"D4RL's environment of {env_name!r} is not reproduced here; those of its hopper, "
-            "halfcheetah, walker2d, ant, antmaze, maze2d and Adroit names are"
-        )
     raise InputError(
         f"there is no environment {env_name!r}"
         f"{did_you_mean(env_name, [*_own(), *gymnasium.registry])} "

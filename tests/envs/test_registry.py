@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from iql_jax import envs
+from iql_jax.envs.d4rl_names import datasets
 from iql_jax.errors import InputError
 
 
@@ -19,6 +20,10 @@ def test_d4rl_names_make_environments_with_unit_actions(name, dim):
     assert envs.exists(name)
 
 
+def test_every_d4rl_name_has_its_environment():
+    assert all(envs.exists(name) and envs.exists(f"d4rl/{name}") for name in datasets())
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -26,7 +31,6 @@ def test_d4rl_names_make_environments_with_unit_actions(name, dim):
         ("d4rl/hopper-medum-v2", "did you mean 'd4rl/hopper-medium-v2'"),
         ("generated/antmaze-umase-v0", "did you mean 'generated/antmaze-umaze-v0'"),
         ("Pendulm-v1", "did you mean 'Pendulum-v1'"),
-        ("kitchen-mixed-v0", "'kitchen-mixed-v0' is not reproduced here"),
         ("no_such_module:Env-v0", "'no_such_module', which does not import"),
         ("", "no environment ''"),
     ],
