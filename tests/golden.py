@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -11,6 +12,8 @@ from iql_jax.types import Batch
 _LAYERS = {"MLP_0/Dense_0": ("MLP_0", "Dense_0"), "MLP_0/Dense_1": ("MLP_0", "Dense_1")}
 ACTOR = _LAYERS | {"Dense_0": ("mean",)}
 VALUE = _LAYERS | {"MLP_0/Dense_2": ("head",)}
+IDQL_Q = _LAYERS | {"Dense_0": ("head",)}
+IDQL_VALUE = _LAYERS | {"OutputVDense": ("head",)}
 
 
 def _network(arrays: dict[str, np.ndarray], prefix: str, layers: dict[str, tuple]) -> dict:
@@ -55,3 +58,35 @@ def load(path) -> tuple[dict[str, np.ndarray], dict]:
     with np.load(path) as data:
         arrays = {key: data[key] for key in data.files}
     return arrays, json.loads(str(arrays.pop("meta")))
+
+
+def idql_params(arrays: dict[str, np.ndarray], snapshot: str) -> dict[str, dict]:
+    """Returns value, q and target_q at a snapshot of IDQL's golden files, in our layout."""
+
+    def ensemble(name: str) -> dict:
+        stacked = _network(arrays, f"{snapshot}/{name}/VmapStateActionValue_0", IDQL_Q)
+        return {"params": {f"q{i}": jax.tree.map(lambda x, i=i: x[i], stacked) for i in (0, 1)}}
+
+    return {
+        "value": {"params": _network(arrays, f"{snapshot}/value", IDQL_VALUE)},
+        "q": ensemble("critic"),
+        "target_q": ensemble("target_critic"),
+    }
+
+
+def idql_policy(arrays: dict[str, np.ndarray], network: str, num_blocks: int) -> dict:
+    """Returns the initial noise predictor of IDQL's golden files, in our layout."""
+    resnet = "MLPResNet_0"
+    layers = {"MLP_0/Dense_0": ("time_layers_0",), "MLP_0/Dense_1": ("time_layers_1",)}
+    layers |= {f"{resnet}/Dense_0": (), f"{resnet}/Dense_1": ("head",)}
+    norms = {}
+    for i in range(num_blocks):
+        for j in (0, 1):
+            layers[f"{resnet}/MLPResNetBlock_{i}/Dense_{j}"] = (f"blocks_{i}", f"Dense_{j}")
+        norm = f"init/{network}/{resnet}/MLPResNetBlock_{i}/LayerNorm_0"
+        norms[i] = {leaf: jnp.asarray(arrays[f"{norm}/{leaf}"]) for leaf in ("scale", "bias")}
+    params = _network(arrays, f"init/{network}", layers)
+    for i, norm in norms.items():
+        params[f"blocks_{i}"]["LayerNorm_0"] = norm
+    params["frequencies"] = jnp.asarray(arrays[f"init/{network}/FourierFeatures_0/kernel"][:, 0])
+    return {"params": params}

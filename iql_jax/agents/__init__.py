@@ -14,7 +14,7 @@ Each agent is a module with
 
 from typing import Any, Protocol, cast
 
-from iql_jax.agents import bc, iql
+from iql_jax.agents import bc, idql, iql
 from iql_jax.agents.iql import Hyperparameters
 from iql_jax.errors import InputError
 
@@ -30,7 +30,11 @@ class Agent(Protocol):
     diagnose: Any
 
 
-AGENTS: dict[str, Agent] = {"bc": cast(Agent, bc), "iql": cast(Agent, iql)}
+AGENTS: dict[str, Agent] = {
+    "bc": cast(Agent, bc),
+    "idql": cast(Agent, idql),
+    "iql": cast(Agent, iql),
+}
 
 
 def get(name: str) -> Agent:

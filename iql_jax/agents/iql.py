@@ -170,12 +170,10 @@ def update_critic(
     In the authors' order: V onto the old target Q; both Q onto the new V; target Q onto the new Q.
     The advantage, min target Q(s, a) - V(s), is of the old target Q and the new V.
     """
-    q_of: Network = _q_ensemble(config).apply
-    v_of: Network = _value_function(config).apply
-    target_q = q_of(critic.target_q_params, batch.observations, batch.actions).min(axis=0)
+    target_q = q_of(config, critic.target_q_params, batch.observations, batch.actions).min(axis=0)
 
     def value_loss_fn(params: Params) -> tuple[jax.Array, Metrics]:
-        v = v_of(params, batch.observations)
+        v = v_of(config, params, batch.observations)
         loss = losses.value_loss(config.critic_objective, target_q - v, hyper).mean()
         return loss, {"value_loss": loss, "v": v.mean()}
 
@@ -183,11 +181,11 @@ def update_critic(
 
     # One pass of the new V over s and s' together.
     both = jnp.concatenate([batch.observations, batch.next_observations])
-    v, next_v = jnp.split(v_of(value.params, both), 2)
+    v, next_v = jnp.split(v_of(config, value.params, both), 2)
     td_target = batch.rewards + hyper.discount * batch.masks * next_v
 
     def q_loss_fn(params: Params) -> tuple[jax.Array, Metrics]:
-        q = q_of(params, batch.observations, batch.actions)  # [E, B]
+        q = q_of(config, params, batch.observations, batch.actions)  # [E, B]
         td_error = (q - td_target[None]) ** 2
         loss = td_error.mean() if config.mean_over_critics else td_error.sum(axis=0).mean()
         return loss, {"critic_loss": loss, "q": q.mean()}
@@ -279,12 +277,24 @@ def diagnose(config: IQLConfig, state: HasCritic, batch: Batch) -> dict[str, jax
       batch: B transitions.
     """
     critic = state.critic
-    q_of: Network = _q_ensemble(config).apply
-    v_of: Network = _value_function(config).apply
-    q = q_of(critic.q.params, batch.observations, batch.actions).min(axis=0)
-    target_q = q_of(critic.target_q_params, batch.observations, batch.actions).min(axis=0)
-    v = v_of(critic.value.params, batch.observations)
+    q = q_of(config, critic.q.params, batch.observations, batch.actions).min(axis=0)
+    target_q = q_of(config, critic.target_q_params, batch.observations, batch.actions).min(axis=0)
+    v = v_of(config, critic.value.params, batch.observations)
     return {"adv": target_q - v, "q": q, "v": v}
+
+
+def v_of(config: IQLConfig, params: Params, observations: jax.Array) -> jax.Array:
+    """Returns V(s): f32[...] for observations f32[..., O]."""
+    network: Network = _value_function(config).apply
+    return network(params, observations)
+
+
+def q_of(
+    config: IQLConfig, params: Params, observations: jax.Array, actions: jax.Array
+) -> jax.Array:
+    """Returns every critic's Q(s, a): f32[E, ...] for observations f32[..., O]."""
+    network: Network = _q_ensemble(config).apply
+    return network(params, observations, actions)
 
 
 def log_prob_of(config: IQLConfig, state: HasPolicy, batch: Batch) -> jax.Array:

@@ -15,7 +15,9 @@ import jax.numpy as jnp
 
 CRITIC_OBJECTIVES = ("expectile", "quantile", "exponential")
 
-# The authors' bound on exp(alpha u), so that one outlier cannot dominate a batch.
+# The authors' bounds on the weights of the policy's loss and on exp(alpha u), so that one outlier
+# cannot dominate a batch.
+MAX_WEIGHT = 100.0
 _MAX_EXPONENT = math.log(6.0)
 
 # Under this |u| the weights no longer grow: they diverge at u = 0, where the action is V's own.
@@ -103,14 +105,14 @@ def implicit_weight(objective: str, adv: jax.Array, numbers: CriticNumbers) -> j
 
 
 def awr_weight(
-    adv: jax.Array, temperature: jax.Array | float, max_weight: float = 100.0
+    adv: jax.Array, temperature: jax.Array | float, max_weight: float = MAX_WEIGHT
 ) -> jax.Array:
     """Returns min(exp(temperature * adv), max_weight), the weight in equation (7) of the IQL paper.
 
     Args:
       adv: f32[...], the advantage min Q(s, a) - V(s).
       temperature: the paper's beta, an inverse temperature >= 0.
-      max_weight: the authors' bound, so that one outlier cannot dominate a batch.
+      max_weight: the bound.
     """
     return jnp.minimum(jnp.exp(adv * temperature), max_weight)
 

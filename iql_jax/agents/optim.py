@@ -32,6 +32,7 @@ def minimize(
     loss_fn: Callable[[Params], tuple[jax.Array, Metrics]],
     learner: Learner,
     learning_rate: jax.Array,
+    weight_decay: jax.Array | None = None,
 ) -> tuple[Learner, Metrics]:
     """Returns the learner after one step of Adam down `loss_fn`, and the loss's metrics.
 
@@ -39,9 +40,12 @@ def minimize(
       loss_fn: params -> (scalar loss, metrics).
       learner: the network to train.
       learning_rate: f32[].
+      weight_decay: f32[], decoupled as in AdamW (https://arxiv.org/abs/1711.05101); None for none.
     """
     grads, metrics = jax.grad(loss_fn, has_aux=True)(learner.params)
     directions, opt_state = _ADAM.update(grads, learner.opt_state)
+    if weight_decay is not None:
+        directions = jax.tree.map(lambda d, p: d + weight_decay * p, directions, learner.params)
     params = jax.tree.map(lambda p, d: p - learning_rate * d, learner.params, directions)
     return Learner(params=params, opt_state=opt_state), metrics
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from iql_jax import agents
-from iql_jax.config import RunConfig
+from iql_jax.config import DiffusionSettings, RunConfig
 from iql_jax.errors import InputError
 from iql_jax.types import Batch
 
@@ -18,9 +18,8 @@ OBSERVATION_DIM, ACTION_DIM, BATCH = 5, 3, 8
 @pytest.fixture(params=sorted(agents.AGENTS))
 def made(request):
     """The agent, its configuration and a fresh state."""
-    settings = dataclasses.replace(
-        RunConfig(), agent=request.param, hidden_dims=(16, 16)
-    ).settings()
+    tiny = DiffusionSettings(hidden_dim=8, num_blocks=1, time_dim=4, time_hidden_dims=(8,))
+    settings = RunConfig(agent=request.param, hidden_dims=(16, 16), diffusion=tiny).settings()
     agent = agents.get(request.param)
     config = agent.make_config(settings, OBSERVATION_DIM, ACTION_DIM)
     state = agent.init(config, agent.make_hyperparameters(settings), jax.random.key(0))

@@ -11,10 +11,14 @@ import numpy as np
 import pytest
 
 from iql_jax import agents
-from iql_jax.config import RunConfig
+from iql_jax.config import DiffusionSettings, RunConfig
 from iql_jax.training import population
 
-CONFIG = dataclasses.replace(RunConfig(), hidden_dims=(16, 16), batch_size=8)
+CONFIG = RunConfig(
+    hidden_dims=(16, 16),
+    batch_size=8,
+    diffusion=DiffusionSettings(hidden_dim=8, num_blocks=1, time_dim=4, critic_batch_size=4),
+)
 
 
 def make(seeds, config=CONFIG, layout=None, observation_dim=3, action_dim=2, num_rows=50):
