@@ -13,9 +13,9 @@ from ml_collections import config_dict
 
 from iql_jax.errors import InputError
 
-REWARD_TRANSFORMS = ("none", "minus_one", "return_range_1000")
-OBSERVATION_TRANSFORMS = ("none", "standardize")
-ACTION_TRANSFORMS = ("none", "rescale")
+REWARD_TRANSFORMS = ("none", "minus_one", "return_range_1000", "unit_range")
+OBSERVATION_TRANSFORMS = ("none", "standardize", "auctionnet")
+ACTION_TRANSFORMS = ("none", "rescale", "rescale_quantile")
 CRITIC_OBJECTIVES = ("expectile", "quantile", "exponential")
 SCHEDULES = ("vp", "cosine", "linear")
 NOISE_ACTIVATIONS = ("mish", "swish")
@@ -95,9 +95,9 @@ class RunConfig:
       critic_lr: both Q's learning rate.
       value_lr: V's learning rate.
       opt_decay_schedule: `cosine` takes the policy's rate to 0 over `max_steps`; `none` keeps it.
-      reward_transform: `none`, `minus_one` or `return_range_1000`.
-      observation_transform: `none` or `standardize`.
-      action_transform: `none` (the data's actions are in [-1, 1]) or `rescale`.
+      reward_transform: `none`, `minus_one`, `return_range_1000` or `unit_range`.
+      observation_transform: `none`, `standardize` or `auctionnet`.
+      action_transform: `none` (the data's actions are in [-1, 1]), `rescale` or `rescale_quantile`.
       batch_size: transitions per update.
       max_steps: gradient updates.
       eval_episodes: episodes per evaluation and member.
