@@ -5,11 +5,25 @@ python train_offline.py --config=configs/antmaze.py           AntMaze, no downlo
 python train_offline.py --config=configs/locomotion.py --env_name=hopper-medium-v2
 """
 
-import pathlib
-
 from absl import flags
 
 from iql_jax import cli
+
+# The config used where --config is not given, by the family of --env_name.
+RECIPES = {
+    "": "pointmaze.py",
+    "pointmaze": "pointmaze.py",
+    "antmaze": "antmaze.py",
+    "hopper": "locomotion.py",
+    "halfcheetah": "locomotion.py",
+    "walker2d": "locomotion.py",
+    "ant": "locomotion.py",
+    "kitchen": "kitchen.py",
+    "pen": "adroit.py",
+    "hammer": "adroit.py",
+    "door": "adroit.py",
+    "relocate": "adroit.py",
+}
 
 
 def main() -> int:
@@ -25,4 +39,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    cli.main(main, pathlib.Path(__file__).parent / "configs" / "pointmaze.py")
+    cli.main(main, RECIPES)

@@ -3,7 +3,7 @@
 import itertools
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -11,7 +11,7 @@ from absl import app, flags, logging
 from ml_collections import config_dict, config_flags
 
 from iql_jax.config import RunConfig, from_config_dict
-from iql_jax.errors import InputError
+from iql_jax.errors import InputError, did_you_mean
 
 FLAGS = flags.FLAGS
 
@@ -47,6 +47,28 @@ class _ResumeFlag(flags.Flag):
     def __init__(self, name: str, default: str, help_string: str):
         super().__init__(_ResumeParser(), flags.ArgumentSerializer(), name, default, help_string)
         self.boolean = True
+
+
+# The flags of finetuning, which set the field of `config.online` of the same name.
+ONLINE_FLAGS = (
+    ("num_pretraining_steps", flags.DEFINE_integer, "Updates on the dataset before acting."),
+    ("updates_per_step", flags.DEFINE_integer, "Updates after each environment step."),
+    ("replay_buffer_size", flags.DEFINE_integer, "Rows of the buffer, the dataset included."),
+    ("init_dataset_size", flags.DEFINE_integer, "Rows of the dataset to start with."),
+    ("warmup_steps", flags.DEFINE_integer, "Environment steps before the first update."),
+    ("sampling", flags.DEFINE_string, "Batches from the buffer: mixed, symmetric or online."),
+    ("exploration_temperature", flags.DEFINE_float, "Scale of the policy's own noise."),
+    ("action_noise", flags.DEFINE_float, "Standard deviation of noise added to actions."),
+)
+
+
+def define_online_flags() -> None:
+    """Defines the flags that only finetuning has."""
+    for name, define, text in ONLINE_FLAGS:
+        define(name, None, text + " Default: the config's.")
+    flags.DEFINE_string(
+        "from_run", None, "Run directory of train_offline.py to start from, instead of pretraining."
+    )
 
 
 def define_flags(default_config: str) -> None:
@@ -121,7 +143,8 @@ def run_config() -> RunConfig:
       InputError: a value that is not allowed.
     """
     config: config_dict.ConfigDict = FLAGS.config
-    return from_config_dict(config, **{name: FLAGS[name].value for name in CONFIG_FLAGS})
+    names = (*CONFIG_FLAGS, *(name for name, _, _ in ONLINE_FLAGS if name in FLAGS))
+    return from_config_dict(config, **{name: FLAGS[name].value for name in names})
 
 
 def run_options() -> Any:
@@ -159,18 +182,21 @@ def use_host_cores(num_members: int) -> None:
     jax.config.update("jax_num_cpu_devices", host_devices(num_members, cores or 1))
 
 
-def main(body: Callable[[], int], default_config: Path) -> None:
+def main(body: Callable[[], int], recipes: Mapping[str, str], online: bool = False) -> None:
     """Runs an entry point: parses the flags, calls `body`, exits with its status.
 
     Bad input, in flags or found later, is one line on standard error and exit status 2.
 
     Args:
       body: returns the exit status.
-      default_config: the config file used where `--config` is not given; its folder holds others.
+      recipes: the config file's name used where `--config` is not given, by the family of
+        `--env_name` (what stands before its first dash); "" without `--env_name`.
+      online: whether the flags of finetuning are wanted.
     """
     try:
-        _check_config_path(sys.argv, default_config.parent)
-        define_flags(str(default_config))
+        define_flags(str(_choose_config(sys.argv, recipes)))
+        if online:
+            define_online_flags()
     # The config file and its overrides are read when the flag is defined.
     except (AttributeError, KeyError) as error:
         message = str(error).strip("'\"").removeprefix("\\'")
@@ -195,20 +221,40 @@ def main(body: Callable[[], int], default_config: Path) -> None:
     app.run(guarded, flags_parser=_parse)
 
 
-def _check_config_path(argv: Sequence[str], folder: Path) -> None:
-    """Checks that the config file named on the command line is there.
+def _choose_config(argv: Sequence[str], recipes: Mapping[str, str]) -> Path:
+    """Returns the config file to use where `--config` is not given, after checking one that is.
 
     Raises:
-      InputError: names the files that are.
+      InputError: the file named is not there, or no recipe is known for the environment.
     """
-    values = [value for flag, value in itertools.pairwise(argv) if flag == "--config"]
-    values += [text.partition("=")[2] for text in argv if text.startswith("--config=")]
-    for value in values:
-        path, _, argument = value.partition(":")
-        del argument  # config files may take one
-        if not Path(path).is_file():
-            known = ", ".join(f"configs/{file.name}" for file in sorted(folder.glob("*.py")))
-            raise InputError(f"there is no config file {path!r}; this project has {known}")
+    folder = Path(sys.argv[0]).resolve().parent / "configs"
+    known = ", ".join(f"configs/{file.name}" for file in sorted(folder.glob("*.py")))
+    given = _flag_value(argv, "config")
+    if given is not None:
+        if not Path(given.partition(":")[0]).is_file():  # config files may take an argument
+            raise InputError(f"there is no config file {given!r}; this project has {known}")
+        return folder / recipes[""]
+    env_name = _flag_value(argv, "env_name")
+    if env_name is None:
+        return folder / recipes[""]
+    family = env_name.removeprefix("d4rl/").removeprefix("generated/").partition("-")[0]
+    if family not in recipes:
+        raise InputError(
+            f"no config is known for --env_name={env_name}; name one with --config: {known}"
+            + did_you_mean(family, [name for name in recipes if name])
+        )
+    print(f"config       configs/{recipes[family]}, for {env_name}; --config names another")
+    return folder / recipes[family]
+
+
+def _flag_value(argv: Sequence[str], name: str) -> str | None:
+    """Returns the value of a flag before flags are defined: as `--name=value` or `--name value`."""
+    for text, following in itertools.zip_longest(argv, argv[1:]):
+        if text == f"--{name}":
+            return following
+        if text.startswith(f"--{name}="):
+            return text.partition("=")[2]
+    return None
 
 
 def _parse(argv: Sequence[str]) -> list[str]:

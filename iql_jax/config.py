@@ -21,6 +21,7 @@ SCHEDULES = ("vp", "cosine", "linear")
 NOISE_ACTIVATIONS = ("mish", "swish")
 WEIGHTINGS = ("none", "exponential", "implicit", "hard")
 ACTING_RULES = ("argmax", "implicit", "softmax")
+SAMPLINGS = ("mixed", "symmetric", "online")
 PRECISIONS = {  # by name: what `jax.default_matmul_precision` calls it
     "float32": "float32",
     "tf32": "tensorfloat32",
@@ -74,6 +75,32 @@ class DiffusionSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class OnlineConfig:
+    """How finetuning acts and learns. The defaults are the authors'.
+
+    Attributes:
+      num_pretraining_steps: updates on the dataset before the first environment step.
+      updates_per_step: updates after each environment step.
+      replay_buffer_size: rows of the ring buffer, the dataset included.
+      init_dataset_size: rows of the dataset to start with; all of them by default.
+      warmup_steps: environment steps before the first update.
+      sampling: `mixed` draws batches from the whole buffer; `symmetric` half from the member's own
+        transitions and half from the dataset; `online` drops the offline data.
+      exploration_temperature: scale of the policy's own noise when acting.
+      action_noise: standard deviation of Gaussian noise added to actions, for acting by the mean.
+    """
+
+    num_pretraining_steps: int = 1_000_000
+    updates_per_step: int = 1
+    replay_buffer_size: int = 2_000_000
+    init_dataset_size: int | None = None
+    warmup_steps: int = 0
+    sampling: str = "mixed"
+    exploration_temperature: float = 1.0
+    action_noise: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
 class RunConfig:
     """Everything that decides what a run computes. The defaults are the authors' for locomotion.
 
@@ -105,6 +132,8 @@ class RunConfig:
       log_interval: updates between rows of metrics.
       precision: of matrix products: `float32`, `tf32` or `bfloat16_products`.
       diffusion: what `idql` has beyond `iql`; None for the paper's values.
+      online: how finetuning acts and learns, for `train_finetune.py`. There `max_steps` counts
+        environment steps, and so do the intervals once acting has begun.
     """
 
     env_name: str = "generated/pointmaze-medium-v0"
@@ -134,6 +163,7 @@ class RunConfig:
     log_interval: int = 1_000
     precision: str = "float32"
     diffusion: DiffusionSettings | None = None
+    online: OnlineConfig | None = None
 
     @property
     def dataset_name(self) -> str:
@@ -158,7 +188,17 @@ def base_config() -> config_dict.ConfigDict:
     fields = dataclasses.asdict(RunConfig())
     fields["dataset"] = config_dict.placeholder(str)  # a plain None could not be overridden
     del fields["diffusion"]  # only configs of `idql` have it
+    del fields["online"]  # only configs for finetuning have it
     return config_dict.ConfigDict(fields)
+
+
+def add_online(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
+    """Returns a config for `train_finetune.py`: with the part `online`, and no decay of rates."""
+    fields = dataclasses.asdict(OnlineConfig())
+    fields["init_dataset_size"] = config_dict.placeholder(int)
+    config.online = config_dict.ConfigDict(fields)
+    config.opt_decay_schedule = "none"
+    return config
 
 
 def idql_config() -> config_dict.ConfigDict:
@@ -174,14 +214,18 @@ def from_config_dict(config: config_dict.ConfigDict, **overrides: Any) -> RunCon
 
     Args:
       config: what the file returned, after `--config.field=value`.
-      **overrides: fields set by flags of their own; None leaves the config's value.
+      **overrides: fields, those of `online` too, set by flags of their own; None leaves the
+        config's value.
 
     Raises:
       InputError: an unknown field or a value that is not allowed.
     """
     fields = dict(config.to_dict())
     _check_names(fields, RunConfig)
-    fields |= {name: value for name, value in overrides.items() if value is not None}
+    given = {name: value for name, value in overrides.items() if value is not None}
+    own = {field.name for field in dataclasses.fields(OnlineConfig)}
+    online = {name: given.pop(name) for name in own & given.keys()}
+    fields |= given
     fields["hidden_dims"] = tuple(fields["hidden_dims"])
     if fields.get("diffusion") is not None:
         diffusion = dict(fields["diffusion"])
@@ -189,6 +233,14 @@ def from_config_dict(config: config_dict.ConfigDict, **overrides: Any) -> RunCon
         if "time_hidden_dims" in diffusion:
             diffusion["time_hidden_dims"] = tuple(diffusion["time_hidden_dims"])
         fields["diffusion"] = DiffusionSettings(**diffusion)
+    if fields.get("online") is not None:
+        _check_names(fields["online"], OnlineConfig, "online.")
+        fields["online"] = OnlineConfig(**(dict(fields["online"]) | online))
+    elif online:
+        raise InputError(
+            f"{min(online)} is for finetuning, and this config has no part 'online'; use "
+            "train_finetune.py with a config that has, such as configs/antmaze_finetune.py"
+        )
     run_config = RunConfig(**fields)
     validate(run_config)
     return run_config
@@ -203,12 +255,34 @@ def _check_names(fields: Iterable[str], settings: type, prefix: str = "") -> Non
         )
 
 
+def _validate_online(online: OnlineConfig) -> None:
+    for name, least in (
+        ("num_pretraining_steps", 0),
+        ("updates_per_step", 1),
+        ("replay_buffer_size", 1),
+        ("warmup_steps", 0),
+        ("init_dataset_size", 1),
+    ):
+        value = getattr(online, name)
+        if value is not None and value < least:
+            raise InputError(f"{name} is {value}, but must be a count of at least {least}")
+    for name in ("exploration_temperature", "action_noise"):
+        if not 0 <= getattr(online, name) < math.inf:
+            raise InputError(f"{name} is {getattr(online, name)}, but must be a number >= 0")
+    if online.sampling not in SAMPLINGS:
+        raise InputError(
+            f"sampling is {online.sampling!r}, but must be one of {', '.join(SAMPLINGS)}"
+        )
+
+
 def validate(config: RunConfig) -> None:
     """Checks every value against what is allowed.
 
     Raises:
       InputError: names the field, its value and what is allowed.
     """
+    if config.online is not None:
+        _validate_online(config.online)
     for name in ("batch_size", "max_steps", "eval_episodes", "eval_interval", "log_interval"):
         _require(config, name, getattr(config, name) >= 1, "a count of at least 1")
     _require(

@@ -8,7 +8,14 @@ import pathlib
 import pytest
 
 from iql_jax import agents
-from iql_jax.config import RunConfig, base_config, from_config_dict, validate
+from iql_jax.config import (
+    OnlineConfig,
+    RunConfig,
+    add_online,
+    base_config,
+    from_config_dict,
+    validate,
+)
 from iql_jax.errors import InputError
 
 CONFIGS = sorted((pathlib.Path(__file__).parent.parent / "configs").glob("*.py"))
@@ -25,7 +32,9 @@ def load(path):
 def test_every_config_builds(path):
     module = load(path)
     config = from_config_dict(module.get_config())
-    assert path.name in module.__doc__ or "train_offline.py" in module.__doc__
+    assert (
+        "python train_offline.py" in module.__doc__ or "python train_finetune.py" in module.__doc__
+    )
     agent = agents.get(config.agent)
     hash(agent.make_config(config.settings(), 3, 2))
     agent.make_hyperparameters(config.settings())
@@ -93,6 +102,30 @@ def test_bad_values_are_refused_by_name(field, value, message):
         validate(dataclasses.replace(RunConfig(), **{field: value}))
     assert message in str(caught.value)
     assert field in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("num_pretraining_steps", -1, "num_pretraining_steps is -1, but must be a count"),
+        ("updates_per_step", 0, "updates_per_step is 0"),
+        ("init_dataset_size", 0, "init_dataset_size is 0"),
+        ("action_noise", -0.1, "action_noise is -0.1, but must be a number >= 0"),
+        ("sampling", "half", "one of mixed, symmetric, online"),
+    ],
+)
+def test_bad_values_of_finetuning_are_refused_by_name(field, value, message):
+    online = dataclasses.replace(OnlineConfig(), **{field: value})
+    with pytest.raises(InputError, match=message):
+        validate(dataclasses.replace(RunConfig(), online=online))
+
+
+def test_flags_of_finetuning_override_the_config():
+    config = from_config_dict(add_online(base_config()), updates_per_step=4, warmup_steps=None)
+    assert config.online == dataclasses.replace(OnlineConfig(), updates_per_step=4)
+    assert config.actor_decay_steps == math.inf
+    with pytest.raises(InputError, match=r"updates_per_step is for finetuning.*train_finetune"):
+        from_config_dict(base_config(), updates_per_step=4)
 
 
 def test_an_unknown_field_of_a_config_file_is_refused():

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -48,7 +49,14 @@ def run_command(repository, tmp_path_factory):
     return run
 
 
-PENDULUM = ("--dataset=file/pendulum.npz", "--env_name=Pendulum-v1")
+CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
+PENDULUM = (
+    f"--config={CONFIGS / 'pointmaze.py'}",
+    "--config.reward_transform=none",
+    "--dataset=file/pendulum.npz",
+    "--env_name=Pendulum-v1",
+)
+OTHER = (*PENDULUM[:3],)
 
 
 def test_a_run_from_flags_to_results(run_command):
@@ -83,9 +91,12 @@ def test_a_run_from_flags_to_results(run_command):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--env_name=hoper-medium-v2"], "hopper-medium-v2'?"),
+        (["--env_name=hoper-medium-v2"], "did you mean 'hopper'?"),
+        (["--env_name=hopper-medum-v2"], "hopper-medium-v2'?"),
         (["--env_name=hopper-medium-v2"], "generated/antmaze"),  # offline: what works without it
         (["--config=configs/nope.py"], "there is no config file 'configs/nope.py'"),
+        (["--env_name=Nope-v1"], "no config is known for --env_name=Nope-v1"),
+        (["--updates_per_step=2"], "Unknown command line flag 'updates_per_step'"),
         (["--config.expectil=0.8"], 'Did you mean "expectile"'),
         (["--config.expectile=abc"], "could not convert string to float"),
         (["--evalepisodes=3"], "Did you mean: eval_episodes"),
@@ -97,10 +108,10 @@ def test_a_run_from_flags_to_results(run_command):
         (["--resume=perhaps"], "bare, or auto"),
         (["train"], "unexpected argument 'train'"),
         ([*PENDULUM], "action_transform=rescale"),
-        (["--dataset=file/pendulum.npz", "--env_name=Hopper-v4"], "has 3 numbers"),
+        ([*OTHER, "--env_name=Hopper-v4"], "has 3 numbers"),
         (["--dataset=file/none.npz"], "none.npz"),
         (
-            ["--dataset=file/pendulum.npz", "--env_name=Nope-v1"],
+            [*OTHER, "--env_name=Nope-v1"],
             "there is no environment 'Nope-v1'",
         ),
         (["--save_dir=/proc/run"], "cannot write into save directory '/proc/run'"),

@@ -179,6 +179,12 @@ class Lockstep:
             self._pace.record(num_threads, time.perf_counter() - start)
         return StepResult(*(array.copy() for array in last))
 
+    @property
+    def can_save(self) -> bool:
+        """Whether `get_state` works: the environments can tell their state."""
+        first: Any = self._envs[0]
+        return hasattr(first, "get_state") and hasattr(first, "set_state")
+
     def get_state(self) -> dict[str, Any]:
         """Returns where all environments are, exactly, as picklable values.
 
@@ -186,7 +192,7 @@ class Lockstep:
           InputError: the environments cannot tell their state; those made by this package can.
         """
         first: Any = self._envs[0]
-        if not (hasattr(first, "get_state") and hasattr(first, "set_state")):
+        if not self.can_save:
             raise InputError(
                 f"environment {env_label(first)!r} cannot save its state; environments of D4RL "
                 "and generated/... names can"

@@ -25,12 +25,12 @@ def train_offline(config: RunConfig, members: list[Member], options: RunOptions)
         no longer finite.
     """
     with session.open_session(config, members, options) as (run, states):
-        _train(run, states)
+        train(run, states)
         return session.finish(run)
 
 
-def _train(run: Session, states: Any) -> None:
-    """Trains to the last update or the first signal, and saves what was reached."""
+def train(run: Session, states: Any) -> Any:
+    """Trains to the last update or the first signal, saves that, and returns the states."""
     setup, done, config = run.setup, run.done, run.setup.config
     everywhere = setup.layout.replicated
     rows = jax.device_put(setup.problem.rows, everywhere)
@@ -39,7 +39,7 @@ def _train(run: Session, states: Any) -> None:
         session.evaluate(run, states)
     unlogged: Chunk | None = None
     saved = done.update
-    while done.update < config.max_steps and not run.signals.stopped():
+    while done.update < setup.num_updates and not run.signals.stopped():
         num_updates = session.chunk_length(run)
         states, metrics, broken_at = population.update_many(
             setup.agent,
@@ -68,3 +68,4 @@ def _train(run: Session, states: Any) -> None:
         session.log_chunk(run, unlogged)
     if saved != done.update:
         session.save(run, states)
+    return states

@@ -13,6 +13,9 @@ from iql_jax.data.raw import RawDataset, fingerprint, validate
 from iql_jax.envs import scores
 from iql_jax.errors import InputError
 
+# Which rows `init_dataset_size` keeps is the same for every seed: members share the dataset.
+_INIT_DATASET = 0
+
 
 @dataclasses.dataclass(frozen=True)
 class Transforms:
@@ -136,6 +139,18 @@ def _check_against(raw: RawDataset, env_name: str) -> tuple[np.ndarray, np.ndarr
     info = env.step(np.clip(np.zeros_like(low), low, high))[-1]
     env.close()
     return low, high, "success" in info
+
+
+def _limit(rows: np.ndarray, config: RunConfig) -> np.ndarray:
+    """Returns as many rows, drawn without replacement, as finetuning is to start with."""
+    if config.online is None or config.online.init_dataset_size is None:
+        return rows
+    size = config.online.init_dataset_size
+    if size > len(rows):
+        raise InputError(
+            f"init_dataset_size is {size:,}, but {config.dataset_name} has {len(rows):,} rows"
+        )
+    return rows[np.random.default_rng(_INIT_DATASET).permutation(len(rows))[:size]]
 
 
 def describe(problem: Problem) -> str:

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,6 +55,12 @@ class Setup:
         """The seed of each member."""
         return [member.seed for member in self.members]
 
+    @property
+    def num_updates(self) -> int:
+        """Updates on the dataset alone: all of them offline, the pretraining when finetuning."""
+        online = self.config.online
+        return self.config.max_steps if online is None else online.num_pretraining_steps
+
 
 @dataclasses.dataclass
 class Progression:
@@ -67,6 +73,8 @@ class Progression:
       dropped: members whose training is no longer finite.
       sums: by metric, the sum over the updates since the last row of metrics, f64[P].
       num_summed: how many updates those are.
+      env_steps: environment steps of each member, when finetuning.
+      acting: where the acting members are, when finetuning.
     """
 
     update: int = 0
@@ -75,6 +83,8 @@ class Progression:
     dropped: list[int] = dataclasses.field(default_factory=list)
     sums: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     num_summed: int = 0
+    env_steps: int = 0
+    acting: dict[str, Any] | None = None
 
 
 class Chunk(NamedTuple):
@@ -107,6 +117,7 @@ class Session:
     clock: float = 0.0  # when `done.wall_seconds` was last brought up to date
     saved_at: float = 0.0  # when the last checkpoint was begun
     row_started: float = 0.0  # training seconds when the last row of metrics was written
+    row_env_steps: int = 0  # environment steps then
 
     @property
     def alive(self) -> list[int]:
@@ -121,7 +132,7 @@ def say(text: str) -> None:
 
 @contextlib.contextmanager
 def open_session(
-    config: RunConfig, members: list[Member], options: RunOptions
+    config: RunConfig, members: list[Member], options: RunOptions, from_run: str | None = None
 ) -> Iterator[tuple[Session, Any]]:
     """Yields the session of a run, new or continued, and its members' states.
 
@@ -129,13 +140,14 @@ def open_session(
       config: what to compute.
       members: seeds, and hyper-parameters in which they differ from the configuration.
       options: how to carry it out.
+      from_run: the offline run that finetuning starts from, for the record.
 
     Raises:
       InputError: the run directory, the data or the environment cannot be used.
     """
     identity = {
         "config": dataclasses.asdict(config),
-        "flags": {"members": members, "evaluate": options.evaluate},
+        "flags": {"members": members, "evaluate": options.evaluate, "from_run": from_run},
     }
     run_dir, resumed = run_directory.prepare(
         options.save_dir, options.resume, config.dataset_name, config.agent, identity
@@ -150,12 +162,22 @@ def open_session(
         log = _open_log(setup, identity, done.update if resumed else None, lock)
         try:
             evaluator = stack.enter_context(_open_evaluator(setup))
-            progress = stack.enter_context(Progress(config.max_steps, done.update))
+            progress = stack.enter_context(Progress(setup.num_updates, done.update))
             now = time.perf_counter()
             started = done.wall_seconds - done.evaluation_seconds
             yield (
                 Session(
-                    setup, done, checkpoints, signals, log, evaluator, progress, now, now, started
+                    setup,
+                    done,
+                    checkpoints,
+                    signals,
+                    log,
+                    evaluator,
+                    progress,
+                    clock=now,
+                    saved_at=now,
+                    row_started=started,
+                    row_env_steps=done.env_steps,
                 ),
                 states,
             )
@@ -167,7 +189,7 @@ def open_session(
 def _set_up(
     config: RunConfig, members: list[Member], options: RunOptions, run_dir: Path, resumed: bool
 ) -> Setup:
-    problem = load_problem(config, options.evaluate)
+    problem = load_problem(config, options.evaluate or config.online is not None)
     say(describe(problem))
     if resumed:
         run_directory.check_fingerprint(run_dir, problem.dataset)
@@ -211,7 +233,7 @@ def _start(setup: Setup, checkpoints: Checkpoints) -> tuple[Any, Progression]:
     # The length of the learning-rate schedule may have changed with max_steps.
     states = restored.arrays.replace(hyper=setup.hyper)
     done = Progression(**restored.host)
-    say(f"resumed      at update {done.update:,} of {setup.config.max_steps:,}")
+    say(f"resumed      at update {done.update:,} of {setup.num_updates:,}")
     return states, done
 
 
@@ -242,7 +264,7 @@ def _open_log(
 @contextlib.contextmanager
 def _open_evaluator(setup: Setup) -> Iterator[Evaluator | None]:
     """Yields the evaluator, or None where there is no environment."""
-    if setup.problem.env_name is None:
+    if setup.problem.env_name is None or not setup.options.evaluate:
         yield None
         return
     evaluator = Evaluator(
@@ -271,7 +293,7 @@ def chunk_length(session: Session) -> int:
         longest = max(100, _CHUNK // len(setup.members))
     pieces = -(-config.log_interval // longest)
     longest = -(-config.log_interval // pieces)
-    boundary = config.max_steps
+    boundary = setup.num_updates
     for interval in (config.log_interval, config.eval_interval):
         boundary = min(boundary, update - update % interval + interval)
     return min(longest, boundary - update)
@@ -283,30 +305,53 @@ def log_chunk(session: Session, chunk: Chunk) -> None:
     Raises:
       InputError: training is no longer finite, and `on_nan` says to stop or no member is left.
     """
-    done, config = session.done, session.setup.config
+    config = session.setup.config
     metrics, broken_at = jax.device_get((chunk.metrics, chunk.broken_at))
-    _drop_broken(session, broken_at)
-    for name, values in metrics.items():
-        sums = np.asarray(done.sums.get(name, 0.0)) + chunk.num_updates * values.astype(np.float64)
-        done.sums[name] = sums.tolist()
-    done.num_summed += chunk.num_updates
-    _tick(session)
+    drop_broken(session, broken_at)
+    add_metrics(session, metrics, chunk.num_updates)
+    tick(session)
     session.progress.advance(chunk.num_updates)
-    if chunk.update % config.log_interval and chunk.update < config.max_steps:
+    if chunk.update % config.log_interval and chunk.update < session.setup.num_updates:
         return
+    write_row(session)
+
+
+def add_metrics(session: Session, metrics: Mapping[str, np.ndarray], num_updates: int) -> None:
+    """Adds means f32[P] over some updates to the current row of metrics."""
+    done = session.done
+    for name, values in metrics.items():
+        sums = np.asarray(done.sums.get(name, 0.0)) + num_updates * values.astype(np.float64)
+        done.sums[name] = sums.tolist()
+    done.num_summed += num_updates
+
+
+def write_row(session: Session, **more: np.ndarray) -> None:
+    """Writes the row of metrics since the last one, with more columns f64[P]."""
+    done = session.done
     alive = session.alive
-    row: dict[str, Any] = {
+    tick(session)
+    row: dict[str, Any] = {name: values[alive] for name, values in more.items()}
+    row |= {
         f"training/{name}": np.asarray(sums)[alive] / done.num_summed
         for name, sums in done.sums.items()
     }
     seconds = done.wall_seconds - done.evaluation_seconds
     row["timing/updates_per_second"] = done.num_summed / max(seconds - session.row_started, 1e-9)
     row["timing/wall_seconds"] = done.wall_seconds
-    session.log.log_metrics(chunk.update, row, members=alive)
+    if session.setup.config.online is not None:
+        steps = done.env_steps - session.row_env_steps
+        row["timing/env_steps_per_second"] = steps / max(seconds - session.row_started, 1e-9)
+        session.row_env_steps = done.env_steps
+    session.log.log_metrics(done.update, row, env_steps(session), members=alive)
     done.sums, done.num_summed, session.row_started = {}, 0, seconds
 
 
-def _drop_broken(session: Session, broken_at: np.ndarray) -> None:
+def env_steps(session: Session) -> int | None:
+    """Returns the environment steps done, for the log; None for offline training."""
+    return None if session.setup.config.online is None else session.done.env_steps
+
+
+def drop_broken(session: Session, broken_at: np.ndarray) -> None:
     done, setup = session.done, session.setup
     for member in session.alive:
         if broken_at[member] < 0:
@@ -331,7 +376,7 @@ def _drop_broken(session: Session, broken_at: np.ndarray) -> None:
 def evaluation_is_due(session: Session) -> bool:
     """Returns whether the policy after this update is to be evaluated."""
     config, update = session.setup.config, session.done.update
-    at_boundary = update % config.eval_interval == 0 or update == config.max_steps
+    at_boundary = update % config.eval_interval == 0 or update == session.setup.num_updates
     return (
         session.evaluator is not None
         and update > 0
@@ -345,7 +390,7 @@ def evaluate(session: Session, states: Any) -> float | None:
     assert session.evaluator is not None
     done, alive = session.done, session.alive
     evaluation = session.evaluator(states, done.update, session.signals.stopped)
-    _tick(session)
+    tick(session)
     if evaluation is None:
         return None
     done.evaluation_seconds += evaluation.wall_seconds
@@ -353,7 +398,7 @@ def evaluate(session: Session, states: Any) -> float | None:
         name: value[alive] if isinstance(value, np.ndarray) else value
         for name, value in evaluation.columns().items()
     }
-    session.log.log_evaluation(done.update, columns, members=alive)
+    session.log.log_evaluation(done.update, columns, env_steps(session), members=alive)
     scores = columns["return_mean"] if columns["score"] is None else columns["score"]
     spread = f" (members {scores.min():.1f} to {scores.max():.1f})" if len(scores) > 1 else ""
     session.progress.say(
@@ -366,7 +411,7 @@ def evaluate(session: Session, states: Any) -> float | None:
 
 def save(session: Session, states: Any, score: float | None = None) -> None:
     """Begins a checkpoint of the run as it is now."""
-    _tick(session)
+    tick(session)
     session.saved_at = session.clock
     host = dataclasses.asdict(session.done)
     session.checkpoints.save(session.done.update, states, host, score)
@@ -377,7 +422,7 @@ def save_is_due(session: Session) -> bool:
     return time.perf_counter() - session.saved_at >= session.setup.options.checkpoint_seconds
 
 
-def _tick(session: Session) -> None:
+def tick(session: Session) -> None:
     now = time.perf_counter()
     session.done.wall_seconds += now - session.clock
     session.clock = now
@@ -389,13 +434,14 @@ def finish(session: Session) -> int:
     The status is 0, or 128 plus the number of the signal that ended the run early.
     """
     setup, done = session.setup, session.done
+    online = setup.config.online
     session.checkpoints.wait()
     session.progress.close()
     results = summary.summarise(
         setup.run_dir,
         wall_seconds=done.wall_seconds,
         evaluation_seconds=done.evaluation_seconds,
-        finished=done.update == setup.config.max_steps,
+        finished=setup.config.max_steps == (done.update if online is None else done.env_steps),
     )
     summary.write_results(setup.run_dir, results)
     pictures.draw_run(setup.run_dir)
