@@ -11,8 +11,8 @@ from iql_jax.errors import InputError
 def load(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> RawDataset:
     """Return the dataset `name`, downloaded or made first where it has to be, and validated.
 
-    `d4rl/hopper-medium-v2` (or bare `hopper-medium-v2`), `file/path/to.hdf5`, or
-    `generated/antmaze-medium-play-v0`.
+    `d4rl/hopper-medium-v2` (or bare `hopper-medium-v2`), `generated/antmaze-medium-play-v0`,
+    `file/path/to.hdf5`, or `auctionnet/path/to.csv`.
 
     Args:
       name: the dataset's name.
@@ -60,7 +60,18 @@ def _loaders() -> dict[str, Callable[[str, str | os.PathLike[str] | None], RawDa
 
         return generated.load_generated(name, data_dir)
 
-    return {"d4rl": load_d4rl, "file": load_file, "generated": load_generated}
+    def load_auctionnet(name: str, data_dir: str | os.PathLike[str] | None) -> RawDataset:
+        from iql_jax.data import auctionnet
+
+        del data_dir  # a file's name is its whole path
+        return auctionnet.load_auctionnet(name)
+
+    return {
+        "auctionnet": load_auctionnet,
+        "d4rl": load_d4rl,
+        "file": load_file,
+        "generated": load_generated,
+    }
 
 
 def _unknown(name: str, prefixes: list[str]) -> str:

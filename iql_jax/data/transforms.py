@@ -13,9 +13,9 @@ import numpy as np
 from iql_jax.data.raw import RawDataset, row_chunks
 from iql_jax.errors import InputError, did_you_mean
 
-REWARD_NAMES = ("none", "minus_one", "return_range_1000")
-OBSERVATION_NAMES = ("none", "standardize")
-ACTION_NAMES = ("none", "rescale")
+REWARD_NAMES = ("none", "minus_one", "return_range_1000", "unit_range")
+OBSERVATION_NAMES = ("none", "standardize", "auctionnet")
+ACTION_NAMES = ("none", "rescale", "rescale_quantile")
 
 # The authors clip dataset actions to +-(1 - 1e-5), so that arctanh and log-probs stay finite.
 ACTION_LIMIT = np.float32(1.0 - 1e-5)
@@ -24,6 +24,11 @@ ACTION_LIMIT = np.float32(1.0 - 1e-5)
 _ACTION_TOLERANCE = 1e-5
 # Added to the standard deviation, as in TD3+BC and CORL: constant dimensions do not blow up.
 _STD_EPS = 1e-3
+# Where `rescale_quantile` bounds actions that the environment does not.
+_QUANTILES = (0.01, 0.99)
+# AuctionNet's volumes of impressions, the only numbers of its state that are not of order 1, and
+# what it adds to their range.
+_AUCTION_VOLUMES, _AUCTION_DIM, _AUCTION_EPS = slice(13, 16), 16, 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +125,7 @@ def fit_reward(name: str, raw: RawDataset) -> RewardTransform:
 
     `none`: rewards as they are. `minus_one`: reward - 1, for AntMaze. `return_range_1000`: reward
     * 1000 / (largest - smallest return over the dataset's episodes and fragments), for locomotion.
+    `unit_range`: the dataset's smallest and largest reward onto [0, 1], for AuctionNet.
 
     Raises:
       InputError: if the name is unknown, or all returns of the dataset are the same.
@@ -129,6 +135,14 @@ def fit_reward(name: str, raw: RawDataset) -> RewardTransform:
         return RewardTransform(name, scale=1.0, shift=0.0)
     if name == "minus_one":
         return RewardTransform(name, scale=1.0, shift=-1.0)
+    if name == "unit_range":
+        low, high = float(raw.rewards.min()), float(raw.rewards.max())
+        if low == high:
+            raise InputError(
+                f"{raw.name}: reward transform 'unit_range' divides by the range of rewards, which "
+                f"are all {low:g}; use --config.reward_transform=none"
+            )
+        return RewardTransform(name, scale=1.0 / (high - low), shift=-low / (high - low))
     returns = episode_returns(raw)
     span = float(returns.max() - returns.min())
     if span <= 0.0:
@@ -144,17 +158,34 @@ def fit_observation(name: str, raw: RawDataset) -> ObservationTransform:
     """Return the observation transform `name` for a dataset.
 
     `none`: observations as they are. `standardize`: zero mean and unit standard deviation over
-    the dataset's observations, 1e-3 added to the standard deviation.
+    the dataset's observations, 1e-3 added to the standard deviation. `auctionnet`: the three
+    volumes of AuctionNet's state, (x - min) / (max - min + 0.01) over the dataset's observations.
 
     Raises:
-      InputError: if the name is unknown.
+      InputError: if the name is unknown, or the observations are none of AuctionNet's.
     """
     _check_name("observation_transform", name, OBSERVATION_NAMES)
     width = raw.observations.shape[1]
     if name == "none":
         return ObservationTransform(name, np.zeros(width, np.float32), np.ones(width, np.float32))
+    if name == "auctionnet":
+        return _fit_auctionnet(raw)
     mean, std = _mean_and_std(raw.observations)
     return ObservationTransform(name, *_vectors(mean, std + _STD_EPS))
+
+
+def _fit_auctionnet(raw: RawDataset) -> ObservationTransform:
+    width = raw.observations.shape[1]
+    if width != _AUCTION_DIM:
+        raise InputError(
+            f"{raw.name}: observation transform 'auctionnet' is for AuctionNet's states of "
+            f"{_AUCTION_DIM} numbers, these have {width}; use standardize or none"
+        )
+    low, scale = np.zeros(width), np.ones(width)
+    volumes = raw.observations[:, _AUCTION_VOLUMES]
+    low[_AUCTION_VOLUMES] = volumes.min(axis=0)
+    scale[_AUCTION_VOLUMES] = volumes.max(axis=0) - low[_AUCTION_VOLUMES] + _AUCTION_EPS
+    return ObservationTransform("auctionnet", *_vectors(low, scale))
 
 
 def fit_action(
@@ -167,6 +198,8 @@ def fit_action(
 
     `none`: actions must lie in [-1, 1] already. `rescale`: the bounds of the environment are
     mapped onto [-1, 1]; where they are not given or infinite, the dataset's smallest and largest.
+    `rescale_quantile`: likewise, but where they are not given or infinite the dataset's 1% and 99%
+    quantiles; actions beyond them are clipped.
 
     Args:
       name: one of `ACTION_NAMES`.
@@ -184,6 +217,8 @@ def fit_action(
         transform = ActionTransform(name, -np.ones(width, np.float32), np.ones(width, np.float32))
     else:
         smallest, largest = raw.actions.min(axis=0), raw.actions.max(axis=0)
+        if name == "rescale_quantile":
+            smallest, largest = np.quantile(raw.actions, _QUANTILES, axis=0).astype(np.float32)
         transform = ActionTransform(
             name, *_vectors(_bounds("low", low, smallest), _bounds("high", high, largest))
         )
@@ -194,7 +229,8 @@ def fit_action(
                 f"{transform.low[flat[0]]:g} to {transform.high[flat[0]]:g}); leave it out of the "
                 "data, or use --config.action_transform=none"
             )
-    _check_bounds(raw, transform)
+    if name != "rescale_quantile":
+        _check_bounds(raw, transform)
     return transform
 
 

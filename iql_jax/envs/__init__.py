@@ -12,6 +12,7 @@ from iql_jax.errors import InputError, did_you_mean
 if TYPE_CHECKING:  # names and scores are read without the simulators
     import gymnasium
 
+_AUCTION_PREFIX = "auctionnet/"
 _Maker = Callable[[str, str | None], "gymnasium.Env"]
 
 
@@ -39,14 +40,18 @@ def make(env_name: str, render_mode: str | None = None) -> "gymnasium.Env":
 
     Args:
       env_name: a D4RL name, bare or as `d4rl/...`, for D4RL's environment reproduced; a
-        `generated/...` name; or a Gymnasium id, as `module:Name-v0` where a module of yours
-        registers it.
+        `generated/...` name; `auctionnet/PATH` for a period replayed; or a Gymnasium id, as
+        `module:Name-v0` where a module of yours registers it.
       render_mode: None or "rgb_array".
 
     Raises:
       InputError: there is no such environment, it cannot be made here, or its observations or
         actions are of another kind.
     """
+    if env_name.startswith(_AUCTION_PREFIX):
+        from iql_jax.envs import auctionnet
+
+        return auctionnet.make_auction(env_name, render_mode)
     maker = _own().get(env_name)
     if maker is not None:
         return maker(env_name, render_mode)
@@ -72,6 +77,11 @@ def exists(env_name: str) -> bool:
     if env_name in _own():
         return True
     try:
+        if env_name.startswith(_AUCTION_PREFIX):
+            from iql_jax.envs import auction_period
+
+            auction_period.period_file(auction_period.parse_name(env_name)[0])
+            return True
         _require_gymnasium_id(env_name)
     except InputError:
         return False

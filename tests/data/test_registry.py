@@ -25,7 +25,7 @@ def test_known_names_carry_their_prefix():
         ("generated/antmaze-umaze", r"; did you mean 'generated/antmaze-umaze-v0'\?"),
         ("d4rl/hoper-medium-v2", r"unknown D4RL dataset .*; did you mean 'hopper-medium-v2'\?"),
         ("d4lr/hopper-medium-v2", r"; did you mean 'd4rl/hopper-medium-v2'\?"),
-        ("", r"unknown dataset '' \(allowed: d4rl/..., file/..., generated/..., or a bare D4RL"),
+        ("", r"unknown dataset '' \(allowed: auctionnet/..., .*, or a bare D4RL"),
         ("data/mine.hdf5", r"a file of your own is named file/data/mine.hdf5"),
         ("Hopper-v4", r"unknown dataset 'Hopper-v4'"),
     ],

@@ -183,7 +183,7 @@ def test_bounds_of_another_environment_are_named(make_dataset):
             "unknown observation_transform 'standardise'.*did you mean 'standardize'",
         ),
         (transforms.fit_action, "scale", "unknown action_transform 'scale'.*'rescale'"),
-        (transforms.fit_action, "", "unknown action_transform '': allowed are none, rescale$"),
+        (transforms.fit_action, "", "unknown action_transform '': allowed are none, rescale, "),
     ],
 )
 def test_unknown_names_are_named(make_dataset, fit, name, message):
