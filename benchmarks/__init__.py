@@ -1,0 +1,1 @@
+"""How fast this project is, measured: one module per question, each run with `python -m`."""
