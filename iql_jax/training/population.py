@@ -175,6 +175,54 @@ def update_many(
         return over_members(train, layout, (states, keys), (rows, num_rows))
 
 
+@functools.partial(jax.jit, static_argnames=("batch_size", "num_updates"))
+def draw_many(
+    keys: jax.Array, start: jax.Array, num_rows: jax.Array, *, batch_size: int, num_updates: int
+) -> jax.Array:
+    """Returns the rows i32[P, K, B] that `update_many` draws from update `start` on.
+
+    Args:
+      keys: key[P], the members' training keys.
+      start: i32[], the number of the first update.
+      num_rows: i32[], rows to draw from.
+      batch_size: B.
+      num_updates: K.
+    """
+    updates = start + jnp.arange(num_updates)
+    return jax.vmap(lambda key: draw_indices(batch_key(key), updates, num_rows, batch_size))(keys)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2), static_argnames="precision", donate_argnums=3)
+def update_on_batches(
+    agent: Agent,
+    config: Any,
+    layout: Layout,
+    states: Any,
+    keys: jax.Array,
+    batches: jax.Array,
+    *,
+    precision: str = "float32",
+) -> tuple[Any, Metrics, jax.Array]:
+    """Returns what `update_many` does, on batches f32[P, K, B, W] that were fetched before.
+
+    Args:
+      agent: the agent's module.
+      config: its static configuration.
+      layout: where members live.
+      states: states of P members; donated.
+      keys: key[P], the members' training keys.
+      batches: each member's rows for each of K updates.
+      precision: of matrix products, a name of `jax.default_matmul_precision`.
+    """
+
+    def train(member: tuple[Any, jax.Array, jax.Array], shared: None) -> Any:
+        state, key, batches = member
+        return run_updates(agent, config, state, key, batches, lambda rows: rows)
+
+    with jax.default_matmul_precision(precision):
+        return over_members(train, layout, (states, keys, batches), None)
+
+
 def run_updates(
     agent: Agent,
     config: Any,
