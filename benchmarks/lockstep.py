@@ -2,28 +2,28 @@
 
     python -m benchmarks.lockstep
 
-Prints microseconds per environment step, medians over rounds in which the variants alternate: a
-loop over single Gymnasium v4 environments (where there is a counterpart), lockstep with one thread,
-with two, and choosing by itself. Counted are steps alone, no resets. `cores` is how much faster
-MuJoCo's own threads step with two than with one in the same rounds: where it is well below 2, other
-programs had the second core, and the comparison of threads says little.
+Microseconds per environment step, medians over rounds in which the variants alternate: a loop over
+single Gymnasium v4 environments (where there is a counterpart), lockstep with one thread, with two,
+and choosing by itself. Counted are steps alone, no resets. `cores` is how much faster MuJoCo's own
+threads step with two than with one in the same rounds: where it is well below 2, other programs had
+the second core, and the comparison of threads says little.
 """
 
-import statistics
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
 import gymnasium
 import mujoco
 import mujoco.rollout
 import numpy as np
-from absl import app, flags
 
+from benchmarks import common
+from benchmarks.protocol import spread
 from iql_jax import envs
 from iql_jax.envs.lockstep import Lockstep
 
-_ROUNDS = flags.DEFINE_integer("rounds", 7, "Rounds per comparison.", lower_bound=1)
 _COUNTERPARTS = {
     "hopper-medium-v2": "Hopper-v4",
     "halfcheetah-medium-v2": "HalfCheetah-v4",
@@ -87,8 +87,8 @@ def _native_speedup() -> Callable[[], float]:
     return speedup
 
 
-def compare(name: str, num_envs: int, rounds: int, speedup: Callable[[], float]) -> str:
-    """Returns one line of results."""
+def compare(name: str, num_envs: int, rounds: int, speedup: Callable[[], float]) -> dict[str, Any]:
+    """Returns the spread of each variant, in microseconds per step, and of the cores' speedup."""
     num_steps = 100 if num_envs < 50 else 40
     action_shape = envs.make(name).action_space.shape
     actions = np.random.default_rng(0).uniform(-1, 1, (num_steps, num_envs, *action_shape))
@@ -104,24 +104,45 @@ def compare(name: str, num_envs: int, rounds: int, speedup: Callable[[], float])
     cores = []
     for _ in range(rounds):
         for variant, seconds in variants.items():
-            taken[variant].append(seconds())
+            taken[variant].append(1e6 * seconds() / actions[..., 0].size)
         cores.append(speedup())
-    medians = {
-        variant: statistics.median(seconds) / actions[..., 0].size * 1e6
-        for variant, seconds in taken.items()
-    }
-    first = next(iter(medians.values()))
-    cells = [f"{variant} {us:6.1f} us (x{first / us:.2f})" for variant, us in medians.items()]
-    return f"{name:30s} {num_envs:4d}  {'  '.join(cells)}  cores x{statistics.median(cores):.2f}"
+    microseconds = {variant: spread(values) for variant, values in taken.items()}
+    return {"num_envs": num_envs, "variants": microseconds, "cores": spread(cores)}
 
 
-def main(argv: Sequence[str]) -> None:
-    del argv
+def table(result: dict[str, Any]) -> str:
+    """Returns the results as Markdown."""
+    variants = ("Gymnasium loop", "1 thread", "2 threads", "own choice")
+    header = ["environment", "at once", *(f"{variant}, us" for variant in variants), "cores"]
+    rows = []
+    for name, comparisons in result["results"]["environments"].items():
+        for comparison in comparisons:
+            measured = comparison["variants"]
+            cells = [
+                common.with_range(measured[variant], "{:.1f}".format) if variant in measured else ""
+                for variant in variants
+            ]
+            cores = f"{comparison['cores']['median']:.2f}"
+            rows.append([name, comparison["num_envs"], *cells, cores])
+    return common.markdown(header, rows)
+
+
+def main() -> None:
+    """Measures, and writes the results file."""
+    flags = common.parser(__doc__, rounds=7)
+    flags.add_argument("--num_envs", type=common.integers, default=[10, 100], help="at once")
+    arguments = flags.parse_args()
+    start = common.machine()
     speedup = _native_speedup()
+    environments: dict[str, list[dict[str, Any]]] = {}
     for name in _COUNTERPARTS:
-        for num_envs in (10, 100):
-            print(compare(name, num_envs, _ROUNDS.value, speedup), flush=True)
+        for num_envs in arguments.num_envs:
+            comparison = compare(name, num_envs, arguments.rounds, speedup)
+            environments.setdefault(name, []).append(comparison)
+            common.say(f"{name} x {num_envs} is measured")
+    path = common.write("lockstep", arguments, start, {"environments": environments})
+    common.say(table(common.read(path)))
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main()

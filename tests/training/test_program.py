@@ -4,10 +4,10 @@ These counts fail when the program grows. Where they fail for a good reason, cha
 """
 
 import dataclasses
+import itertools
 import types
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -24,10 +24,7 @@ OBSERVATION_DIM, ACTION_DIM, HIDDEN, BATCH, NUM_ROWS = 11, 3, (24, 40), 32, 1000
 def forward(batch, inputs, outputs):
     """The products of a network's pass over `batch` rows: one for each layer."""
     sizes = (inputs, *HIDDEN, outputs)
-    return [
-        hlo.Product.of((batch, i), batch * o, (1,), ())
-        for i, o in zip(sizes[:-1], sizes[1:], strict=True)
-    ]
+    return [hlo.Product.of((batch, i), batch * o, (1,), ()) for i, o in itertools.pairwise(sizes)]
 
 
 def backward(batch, inputs, outputs):
@@ -37,7 +34,7 @@ def backward(batch, inputs, outputs):
     none before it, and behind a single output that one is an outer product, which is no product.
     """
     sizes = (inputs, *HIDDEN, outputs)
-    pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
+    pairs = list(itertools.pairwise(sizes))
     kernels = [hlo.Product.of((batch, i), i * o, (0,), ()) for i, o in pairs]
     layers = [hlo.Product.of((batch, o), batch * i, (1,), ()) for i, o in pairs[1:] if o > 1]
     return kernels + layers
@@ -106,8 +103,7 @@ def test_another_pass_of_v_would_be_seen():
 
     def update(config, state, batch, key):
         new_state, metrics = iql.update(config, state, batch, key)
-        values = iql._value_function(config)
-        extra = values.apply(new_state.critic.value.params, batch.next_observations[:-1])
+        extra = iql.v_of(config, new_state.critic.value.params, batch.next_observations[:-1])
         return new_state, metrics | {"extra": extra.mean()}
 
     wasteful = types.ModuleType("wasteful")
