@@ -113,6 +113,12 @@ def define_flags(default_config: str) -> None:
         "'expectile=0.7,0.9; temperature=1,3,10'.",
     )
     flags.DEFINE_integer("eval_episodes", None, "Episodes per evaluation and member.")
+    flags.DEFINE_list(
+        "eval_candidates",
+        [],
+        "For idql: numbers of candidates that each evaluation scores too, each with an optional "
+        "rule: 16,64,256 or 64:argmax,64:implicit.",
+    )
     flags.DEFINE_integer("eval_interval", None, "Updates between evaluations.")
     flags.DEFINE_integer("log_interval", None, "Updates between rows of metrics.")
     flags.DEFINE_integer("batch_size", None, "Transitions per update.")
@@ -159,6 +165,7 @@ def run_options() -> Any:
         checkpoint_seconds=FLAGS.checkpoint_seconds,
         on_nan=FLAGS.on_nan,
         tensorboard=FLAGS.tensorboard,
+        eval_candidates=tuple(FLAGS.eval_candidates),
         wandb=wandb_logger.Settings(
             mode=FLAGS.wandb_mode,
             project=FLAGS.wandb_project,

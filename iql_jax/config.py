@@ -16,6 +16,10 @@ from iql_jax.errors import InputError
 REWARD_TRANSFORMS = ("none", "minus_one", "return_range_1000", "unit_range")
 OBSERVATION_TRANSFORMS = ("none", "standardize", "auctionnet")
 ACTION_TRANSFORMS = ("none", "rescale", "rescale_quantile")
+ACTIVATIONS = ("relu", "gelu")
+CRITIC_LAYER_NORMS = ("none", "hidden", "value_inputs")
+POLICY_DISTRIBUTIONS = ("gaussian", "constant_std", "categorical")
+POLICY_EXTRACTIONS = ("awr", "ddpg_bc")
 CRITIC_OBJECTIVES = ("expectile", "quantile", "exponential")
 SCHEDULES = ("vp", "cosine", "linear")
 NOISE_ACTIVATIONS = ("mish", "swish")
@@ -44,7 +48,7 @@ class DiffusionSettings:
       ema_rate: share of the new policy in the averaged one, which acts, in (0, 1].
       weight_decay: of the policy, decoupled as in AdamW, >= 0.
       policy_updates: steps of the policy per update, each on its share of the batch.
-      critic_batch_size: the critic learns from the batch's first so many transitions.
+      critic_batch_size: the critic learns from so many transitions of the batch.
       weighting: of the policy's loss: `none` learns the behaviour; `exponential` (IQL's weight),
         `implicit` (the critic objective's own) and `hard` (1 or 0) are the paper's ablations.
       num_candidates: actions drawn for each state, of which one is taken.
@@ -111,6 +115,15 @@ class RunConfig:
       hidden_dims: widths of the hidden layers of every network.
       num_critics: how many Q networks the minimum is over.
       dropout_rate: in the policy's hidden layers, in [0, 1).
+      activation: of hidden layers: `relu` or `gelu`.
+      critic_layer_norm: `none`; `hidden` after each hidden layer of V and Q (OGBench); or
+        `value_inputs` on V's inputs (IDQL's last commit).
+      policy_distribution: `gaussian`, with a learned standard deviation; `constant_std`, a Gaussian
+        with standard deviation 1; or `categorical`, for discrete actions.
+      policy_extraction: `awr`, advantage-weighted regression; or `ddpg_bc`, up Q and the
+        likelihood of the data.
+      bc_coefficient: of the log-likelihood in `ddpg_bc`, >= 0.
+      online_advantage: whether the policy's weights come from Q instead of the target Q.
       discount: in [0, 1].
       critic_objective: V's loss: `expectile` (IQL), `quantile` or `exponential`.
       expectile: the paper's tau, in (0, 1), of the expectile objective.
@@ -121,10 +134,10 @@ class RunConfig:
       actor_lr: the policy's learning rate.
       critic_lr: both Q's learning rate.
       value_lr: V's learning rate.
-      opt_decay_schedule: `cosine` takes the policy's rate to 0 over `max_steps`; `none` keeps it.
+      opt_decay_schedule: `cosine` takes the policy's rate to 0 over its updates; `none` keeps it.
       reward_transform: `none`, `minus_one`, `return_range_1000` or `unit_range`.
       observation_transform: `none`, `standardize` or `auctionnet`.
-      action_transform: `none` (the data's actions are in [-1, 1]), `rescale` or `rescale_quantile`.
+      action_transform: `none` (the data's actions are in [-1, 1]), `rescale`, `rescale_quantile`.
       batch_size: transitions per update.
       max_steps: gradient updates.
       eval_episodes: episodes per evaluation and member.
@@ -142,6 +155,12 @@ class RunConfig:
     hidden_dims: tuple[int, ...] = (256, 256)
     num_critics: int = 2
     dropout_rate: float = 0.0
+    activation: str = "relu"
+    critic_layer_norm: str = "none"
+    policy_distribution: str = "gaussian"
+    policy_extraction: str = "awr"
+    bc_coefficient: float = 1.0
+    online_advantage: bool = False
     discount: float = 0.99
     critic_objective: str = "expectile"
     expectile: float = 0.7
@@ -173,7 +192,13 @@ class RunConfig:
     @property
     def actor_decay_steps(self) -> float:
         """Updates over which the policy's learning rate falls to 0; infinity for never."""
-        return self.max_steps if self.opt_decay_schedule == "cosine" else math.inf
+        if self.opt_decay_schedule == "none":
+            return math.inf
+        if self.online is None:
+            return self.max_steps
+        stays = self.diffusion is not None and not self.diffusion.finetune_policy
+        learning = 0 if stays else self.max_steps * self.online.updates_per_step
+        return self.online.num_pretraining_steps + learning
 
     def settings(self) -> dict[str, Any]:
         """Returns every setting by name, derived ones included, as agents read them."""
@@ -201,11 +226,54 @@ def add_online(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
     return config
 
 
-def idql_config() -> config_dict.ConfigDict:
-    """Returns `base_config()` for the agent `idql`, with the paper's `diffusion` settings."""
+# Sizes of IDQL by name: what differs from `RunConfig` and, inside, from `DiffusionSettings`.
+IDQL_RECIPES: dict[str, dict[str, Any]] = {
+    "paper": {"batch_size": 2048, "max_steps": 1_500_000, "dropout_rate": 0.1, "diffusion": {}},
+    "last_commit": {  # of the authors' code, after the paper
+        "batch_size": 512,
+        "max_steps": 3_000_000,
+        "dropout_rate": 0.1,
+        "critic_layer_norm": "value_inputs",
+        "diffusion": {
+            "activation": "swish",
+            "time_dim": 128,
+            "time_hidden_dims": (256, 256),
+            "weight_decay": 1e-4,
+            "policy_updates": 1,
+            "critic_batch_size": 512,
+        },
+    },
+    "small": {  # ours, for a computer without a GPU: about IQL's arithmetic
+        "batch_size": 256,
+        "max_steps": 200_000,
+        "diffusion": {
+            "hidden_dim": 64,
+            "time_dim": 16,
+            "time_hidden_dims": (32, 32),
+            "ema_rate": 0.005,
+            "policy_updates": 1,
+            "num_candidates": 32,
+        },
+    },
+}
+
+
+def idql_config(recipe: str = "paper") -> config_dict.ConfigDict:
+    """Returns `base_config()` for the agent `idql`, with the sizes of one of `IDQL_RECIPES`.
+
+    Raises:
+      InputError: there is no such recipe.
+    """
+    if recipe not in IDQL_RECIPES:
+        raise InputError(
+            f"there is no recipe {recipe!r} of IDQL: choose one of {', '.join(IDQL_RECIPES)}"
+        )
+    sizes = dict(IDQL_RECIPES[recipe])
+    diffusion = DiffusionSettings(**sizes.pop("diffusion"))
     config = base_config()
+    config.update(sizes)
     config.agent = "idql"
-    config.diffusion = config_dict.ConfigDict(dataclasses.asdict(DiffusionSettings()))
+    config.diffusion = config_dict.ConfigDict(dataclasses.asdict(diffusion))
     return config
 
 
@@ -294,6 +362,7 @@ def validate(config: RunConfig) -> None:
     _require(config, "num_critics", config.num_critics >= 1, "at least 1")
     _require(config, "dropout_rate", 0 <= config.dropout_rate < 1, "in [0, 1)")
     _require(config, "discount", 0 <= config.discount <= 1, "in [0, 1]")
+    _require(config, "bc_coefficient", 0 <= config.bc_coefficient < math.inf, "a number >= 0")
     for name in ("expectile", "quantile"):
         _require(config, name, 0 < getattr(config, name) < 1, "strictly between 0 and 1")
     _require(config, "exponential_alpha", 0 < config.exponential_alpha < math.inf, "above 0")
@@ -308,8 +377,16 @@ def validate(config: RunConfig) -> None:
         ("action_transform", ACTION_TRANSFORMS),
         ("precision", tuple(PRECISIONS)),
         ("critic_objective", CRITIC_OBJECTIVES),
+        ("activation", ACTIVATIONS),
+        ("critic_layer_norm", CRITIC_LAYER_NORMS),
+        ("policy_distribution", POLICY_DISTRIBUTIONS),
+        ("policy_extraction", POLICY_EXTRACTIONS),
     ):
         _require(config, name, getattr(config, name) in allowed, "one of " + ", ".join(allowed))
+    if config.policy_distribution == "categorical":
+        awr = config.policy_extraction == "awr"
+        _require(config, "policy_extraction", awr, "awr where policy_distribution is categorical")
+        _require(config, "agent", config.agent != "idql", "iql or bc for discrete actions")
     if config.diffusion is not None:
         _validate_diffusion(config.diffusion, config.batch_size)
 

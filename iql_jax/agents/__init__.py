@@ -8,6 +8,8 @@ Each agent is a module with
     update(config, state, batch, key) -> (State, metrics)
     sample_actions(config, state, observations, key, *, temperature) -> f32[B, A]
     diagnose(config, state, batch) -> {name: f32[B]}                 for histograms
+    acting_by(config, num_candidates, acting_rule) -> Config         for evaluation alone
+    for_online_training(config) -> Config                            for updates while acting
 
 `State` has `step` i32[] and `hyper`, and holds arrays only.
 """
@@ -28,6 +30,8 @@ class Agent(Protocol):
     update: Any
     sample_actions: Any
     diagnose: Any
+    acting_by: Any
+    for_online_training: Any
 
 
 AGENTS: dict[str, Agent] = {

@@ -8,13 +8,22 @@ import jax
 import jax.numpy as jnp
 
 from iql_jax.agents import iql
-from iql_jax.agents.iql import Hyperparameters, IQLConfig, make_config, make_hyperparameters
+from iql_jax.agents.iql import (
+    Hyperparameters,
+    IQLConfig,
+    acting_by,
+    for_online_training,
+    make_config,
+    make_hyperparameters,
+)
 from iql_jax.agents.optim import Learner, Metrics, cosine_decay
 from iql_jax.types import Batch
 
 __all__ = [
     "BCState",
+    "acting_by",
     "diagnose",
+    "for_online_training",
     "init",
     "make_config",
     "make_hyperparameters",

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from iql_jax.agents import diffusion, iql, losses
 from iql_jax.agents.diffusion import DiffusionConfig
+from iql_jax.agents.functions import q_of, v_of
 from iql_jax.agents.iql import CriticState, diagnose
 from iql_jax.agents.optim import (
     Learner,
@@ -25,9 +26,13 @@ from iql_jax.agents.optim import (
     minimize,
     polyak,
 )
+from iql_jax.errors import InputError
 from iql_jax.types import Batch
 
+ACTING_RULES = ("argmax", "implicit", "softmax")
+
 __all__ = [
+    "ACTING_RULES",
     "ActingConfig",
     "IDQLConfig",
     "IDQLState",
@@ -68,7 +73,7 @@ class IDQLConfig(iql.IQLConfig):
       diffusion: the behaviour model.
       acting: how an action is chosen; training does not depend on it.
       policy_updates: steps of the policy per update, each on its share of the batch.
-      critic_batch_size: the critic learns from the batch's first so many transitions.
+      critic_batch_size: the critic learns from so many transitions of the batch.
       weighting: of the policy's loss: `none`, `exponential`, `implicit` or `hard`.
       train_policy: whether an update trains the policy too.
       finetune_policy: the same, in online training.
@@ -160,7 +165,9 @@ def update(
     """Returns the state after one update on a batch, and its metrics (each f32[]).
 
     In the authors' order: the policy on the whole batch, in `policy_updates` parts, weighted (if at
-    all) by the old critic; then the critic, on the first `critic_batch_size` transitions.
+    all) by the old critic; then the critic, on `critic_batch_size` transitions of it. Where they
+    take neighbouring rows we take every so many, for in online training one half of a batch is
+    lived and the other stored, and a part should have as much of each.
 
     Args:
       config: shapes.
@@ -171,7 +178,8 @@ def update(
     metrics: Metrics = {}
     if config.train_policy:
         state, metrics = update_policy(config, state, batch, key)
-    critic_batch = jax.tree.map(lambda x: x[: config.critic_batch_size], batch)
+    stride = max(1, len(batch.rewards) // config.critic_batch_size)
+    critic_batch = jax.tree.map(lambda x: x[::stride][: config.critic_batch_size], batch)
     critic, _, critic_metrics = iql.update_critic(config, state.hyper, state.critic, critic_batch)
     return state.replace(step=state.step + 1, critic=critic), metrics | critic_metrics
 
@@ -182,10 +190,9 @@ def update_policy(
     """Returns the state after the policy's steps down its weighted denoising loss, and metrics."""
     hyper, policy, average = state.hyper, state.policy, state.average_policy_params
     weight = policy_weight(config, hyper, state.critic, batch)
-    rows = len(batch.rewards) // config.policy_updates
     steps = []
     for i, part_key in enumerate(jax.random.split(key, config.policy_updates)):
-        part = slice(i * rows, (i + 1) * rows)
+        part = slice(i, None, config.policy_updates)
         progress = state.step + i / config.policy_updates
         policy, metrics = _policy_step(
             config,
@@ -233,7 +240,7 @@ def policy_weight(
     if config.weighting == "none":
         return jnp.ones_like(batch.rewards)
     q = min_target_q(config, critic, batch.observations, batch.actions)
-    adv = q - iql.v_of(config, critic.value.params, batch.observations)
+    adv = q - v_of(config, critic.value.params, batch.observations)
     if config.weighting == "exponential":
         return losses.awr_weight(adv, hyper.temperature)
     if config.weighting == "implicit":
@@ -303,7 +310,7 @@ def log_choice_weight(
     if rule == "softmax":
         return q / config.acting.softmax_temperature
     assert rule == "implicit", rule
-    v = iql.v_of(config, state.critic.value.params, observations)
+    v = v_of(config, state.critic.value.params, observations)
     return jnp.log(losses.implicit_weight(config.critic_objective, q - v[:, None], state.hyper))
 
 
@@ -311,7 +318,7 @@ def min_target_q(
     config: IDQLConfig, critic: CriticState, observations: jax.Array, actions: jax.Array
 ) -> jax.Array:
     """Returns the least target Q(s, a): f32[...]."""
-    return iql.q_of(config, critic.target_q_params, observations, actions).min(axis=0)
+    return q_of(config, critic.target_q_params, observations, actions).min(axis=0)
 
 
 def acting_by(
@@ -323,7 +330,16 @@ def acting_by(
       config: the configuration of the state.
       num_candidates: C.
       acting_rule: how one is chosen; None for the configuration's own.
+
+    Raises:
+      InputError: a count below 1 or an unknown rule.
     """
+    if num_candidates < 1:
+        raise InputError(f"num_candidates is {num_candidates}, but must be at least 1")
+    if acting_rule not in (None, *ACTING_RULES):
+        raise InputError(
+            f"acting_rule is {acting_rule!r}, but must be one of {', '.join(ACTING_RULES)}"
+        )
     rule = config.acting.acting_rule if acting_rule is None else acting_rule
     acting = dataclasses.replace(config.acting, num_candidates=num_candidates, acting_rule=rule)
     return dataclasses.replace(config, acting=acting)

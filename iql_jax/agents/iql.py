@@ -5,14 +5,23 @@ target Q by Polyak averaging, and the policy by advantage-weighted regression.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any, NoReturn, Protocol
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
-from iql_jax.agents import losses, networks
+from iql_jax.agents import losses
+from iql_jax.agents.functions import (
+    NetworkConfig,
+    init_policy_params,
+    init_q,
+    init_v,
+    policy_of,
+    q_of,
+    v_of,
+)
 from iql_jax.agents.optim import (
     Learner,
     Metrics,
@@ -22,32 +31,27 @@ from iql_jax.agents.optim import (
     minimize,
     polyak,
 )
+from iql_jax.errors import InputError
 from iql_jax.types import Batch
-
-Network = Callable[..., Any]  # params, inputs -> outputs; Flax types them too loosely to check
 
 
 @dataclasses.dataclass(frozen=True)
-class IQLConfig:
+class IQLConfig(NetworkConfig):
     """What shapes the compiled program; numbers that do not are in `Hyperparameters`.
 
     Attributes:
-      observation_dim, action_dim: O and A.
-      hidden_dims: widths of the hidden layers of every network.
-      num_critics: E, how many Q networks the minimum is over.
-      dropout_rate: in the policy's hidden layers.
       critic_objective: V's loss, one of `losses.CRITIC_OBJECTIVES`.
       mean_over_critics: whether the Q loss is the mean over critics, as in IDQL's code, and not
         the sum, as in IQL's. Adam takes the same steps up to its epsilon.
+      online_advantage: whether advantages are those of Q, as in OGBench's code, and not of the
+        target Q, as in the authors'.
+      policy_extraction: `awr` or `ddpg_bc`.
     """
 
-    observation_dim: int
-    action_dim: int
-    hidden_dims: tuple[int, ...]
-    num_critics: int
-    dropout_rate: float
     critic_objective: str
     mean_over_critics: bool
+    online_advantage: bool
+    policy_extraction: str
 
 
 class Hyperparameters(flax.struct.PyTreeNode):
@@ -59,6 +63,7 @@ class Hyperparameters(flax.struct.PyTreeNode):
       quantile: in (0, 1); of the quantile objective.
       exponential_alpha: > 0; of the exponential objective.
       temperature: the paper's beta, an inverse temperature >= 0.
+      bc_coefficient: of the data's log-likelihood in DDPG+BC, >= 0.
       target_update_rate: share of the new Q in the target Q at each update, in [0, 1].
       actor_lr: learning rate of the policy's first update.
       critic_lr: learning rate of both Q.
@@ -71,6 +76,7 @@ class Hyperparameters(flax.struct.PyTreeNode):
     quantile: jax.Array
     exponential_alpha: jax.Array
     temperature: jax.Array
+    bc_coefficient: jax.Array
     target_update_rate: jax.Array
     actor_lr: jax.Array
     critic_lr: jax.Array
@@ -93,7 +99,7 @@ class IQLState(flax.struct.PyTreeNode):
       step: i32[], updates done so far.
       hyper: the numbers of the algorithm.
       critic: V, Q and target Q.
-      policy: the Gaussian policy.
+      policy: the policy.
     """
 
     step: jax.Array
@@ -102,16 +108,27 @@ class IQLState(flax.struct.PyTreeNode):
     policy: Learner
 
 
+# Fields of `IQLConfig` that are settings of the same name.
+_SETTINGS = (
+    "num_critics",
+    "dropout_rate",
+    "activation",
+    "critic_layer_norm",
+    "policy_distribution",
+    "critic_objective",
+    "online_advantage",
+    "policy_extraction",
+)
+
+
 def make_config(settings: Mapping[str, Any], observation_dim: int, action_dim: int) -> IQLConfig:
     """Returns the static configuration for the settings of a config file."""
     return IQLConfig(
         observation_dim=observation_dim,
         action_dim=action_dim,
         hidden_dims=tuple(settings["hidden_dims"]),
-        num_critics=settings["num_critics"],
-        dropout_rate=settings["dropout_rate"],
-        critic_objective=settings["critic_objective"],
         mean_over_critics=False,
+        **{name: settings[name] for name in _SETTINGS},
     )
 
 
@@ -155,11 +172,16 @@ def update(
     """
     hyper = state.hyper
     critic, adv, critic_metrics = update_critic(config, hyper, state.critic, batch)
-    weight = losses.awr_weight(adv, hyper.temperature)
     actor_lr = cosine_decay(hyper.actor_lr, state.step, hyper.actor_decay_steps)
-    policy, policy_metrics = update_policy(config, state.policy, batch, weight, actor_lr, key)
-    metrics = critic_metrics | policy_metrics | {"weight": weight.mean()}
-    return state.replace(step=state.step + 1, critic=critic, policy=policy), metrics
+    if config.policy_extraction == "awr":
+        weight = losses.awr_weight(adv, hyper.temperature)
+        policy, policy_metrics = update_policy(config, state.policy, batch, weight, actor_lr, key)
+    else:
+        policy, policy_metrics = update_policy_up_q(
+            config, state.policy, critic.q.params, batch, hyper.bc_coefficient, actor_lr, key
+        )
+    state = state.replace(step=state.step + 1, critic=critic, policy=policy)
+    return state, critic_metrics | policy_metrics
 
 
 def update_critic(
@@ -168,7 +190,8 @@ def update_critic(
     """Returns the new critic, the advantages f32[B] for the policy, and metrics.
 
     In the authors' order: V onto the old target Q; both Q onto the new V; target Q onto the new Q.
-    The advantage, min target Q(s, a) - V(s), is of the old target Q and the new V.
+    The advantage, min target Q(s, a) - V(s), is of the old target Q and the new V; where
+    `online_advantage` is set, of the Q before its step, which costs nothing here.
     """
     target_q = q_of(config, critic.target_q_params, batch.observations, batch.actions).min(axis=0)
 
@@ -188,13 +211,14 @@ def update_critic(
         q = q_of(config, params, batch.observations, batch.actions)  # [E, B]
         td_error = (q - td_target[None]) ** 2
         loss = td_error.mean() if config.mean_over_critics else td_error.sum(axis=0).mean()
-        return loss, {"critic_loss": loss, "q": q.mean()}
+        return loss, {"critic_loss": loss, "q": q}
 
     q, q_metrics = minimize(q_loss_fn, critic.q, hyper.critic_lr)
+    old_q = q_metrics["q"]
     target_q_params = polyak(q.params, critic.target_q_params, hyper.target_update_rate)
 
-    adv = target_q - v
-    metrics = value_metrics | q_metrics | {"adv": adv.mean()}
+    adv = (old_q.min(axis=0) if config.online_advantage else target_q) - v
+    metrics = value_metrics | q_metrics | {"q": old_q.mean(), "adv": adv.mean()}
     return CriticState(value=value, q=q, target_q_params=target_q_params), adv, metrics
 
 
@@ -216,20 +240,58 @@ def update_policy(
       learning_rate: f32[].
       key: typed PRNG key for dropout.
     """
-    policy_of: Network = _gaussian_policy(config).apply
-    rngs = {"dropout": key} if config.dropout_rate > 0 else None
 
     def policy_loss_fn(params: Params) -> tuple[jax.Array, Metrics]:
-        mean, log_std = policy_of(params, batch.observations, training=True, rngs=rngs)
-        log_prob = losses.gaussian_log_prob(batch.actions, mean, log_std)
+        log_prob = policy_of(config, params, batch.observations, key).log_prob(batch.actions)
         loss = -(weight * log_prob).mean()
-        return loss, {"actor_loss": loss, "log_prob": log_prob.mean()}
+        return loss, {
+            "actor_loss": loss,
+            "log_prob": log_prob.mean(),
+            "weight": weight.mean(),
+        }
+
+    return minimize(policy_loss_fn, policy, learning_rate)
+
+
+def update_policy_up_q(
+    config: IQLConfig,
+    policy: Learner,
+    q_params: Params,
+    batch: Batch,
+    bc_coefficient: jax.Array,
+    learning_rate: jax.Array,
+    key: jax.Array,
+) -> tuple[Learner, Metrics]:
+    """Returns the policy after one step of DDPG+BC, and metrics.
+
+    Up the least Q(s, pi(s)) and the likelihood of the data: Park et al. 2024,
+    https://arxiv.org/abs/2406.09329, equation (6).
+
+    Args:
+      config: shapes.
+      policy: the policy before.
+      q_params: of every Q; they stay.
+      batch: B transitions.
+      bc_coefficient: f32[] >= 0, of the log-likelihood.
+      learning_rate: f32[].
+      key: typed PRNG key for dropout, and for actions where the standard deviation is learned.
+    """
+    dropout_key, action_key = jax.random.split(key)
+
+    def policy_loss_fn(params: Params) -> tuple[jax.Array, Metrics]:
+        pi = policy_of(config, params, batch.observations, dropout_key)
+        constant_std = config.policy_distribution == "constant_std"
+        actions = pi.mode() if constant_std else pi.sample(action_key, 1.0)
+        q = q_of(config, q_params, batch.observations, actions).min(axis=0)
+        log_prob = pi.log_prob(batch.actions)
+        loss = losses.ddpg_bc_loss(q, log_prob, bc_coefficient).mean()
+        return loss, {"actor_loss": loss, "log_prob": log_prob.mean(), "policy_q": q.mean()}
 
     return minimize(policy_loss_fn, policy, learning_rate)
 
 
 class HasPolicy(Protocol):
-    """Any state with a Gaussian policy."""
+    """Any state with a policy."""
 
     @property
     def policy(self) -> Learner: ...
@@ -243,19 +305,39 @@ def sample_actions(
     *,
     temperature: jax.Array | float,
 ) -> jax.Array:
-    """Returns actions f32[B, A] in [-1, 1]: the mean plus `temperature`-scaled noise, clipped.
+    """Returns actions f32[B, A] in [-1, 1] of the policy; one-hot where they are discrete.
 
     Args:
       config: shapes.
       state: the trained state.
       observations: f32[B, O].
       key: typed PRNG key of the noise.
-      temperature: 0 acts by the mean (evaluation), 1 samples the policy (exploration).
+      temperature: 0 acts by the likeliest action (evaluation), 1 samples (exploration).
     """
-    policy_of: Network = _gaussian_policy(config).apply
-    mean, log_std = policy_of(state.policy.params, observations)
-    noise = jax.random.normal(key, mean.shape)
-    return jnp.clip(mean + temperature * jnp.exp(log_std)[None] * noise, -1.0, 1.0)
+    return policy_of(config, state.policy.params, observations).sample(key, temperature)
+
+
+def acting_by(config: IQLConfig, num_candidates: int, acting_rule: str | None = None) -> NoReturn:
+    """Returns nothing: there are no candidates to choose from.
+
+    Raises:
+      InputError: always.
+    """
+    del config, num_candidates, acting_rule
+    raise InputError(
+        "candidates are drawn by the agent idql alone; leave out --eval_candidates, or train with "
+        "--config=configs/idql_antmaze.py"
+    )
+
+
+def for_online_training(config: IQLConfig) -> IQLConfig:
+    """Returns the configuration for updates while acting: the same."""
+    return config
+
+
+def log_prob_of(config: IQLConfig, state: HasPolicy, batch: Batch) -> jax.Array:
+    """Returns log pi(a|s) of each transition: f32[B]."""
+    return policy_of(config, state.policy.params, batch.observations).log_prob(batch.actions)
 
 
 class HasCritic(Protocol):
@@ -269,7 +351,7 @@ def diagnose(config: IQLConfig, state: HasCritic, batch: Batch) -> dict[str, jax
     """Returns what the critic thinks of each transition, for histograms: f32[B] by name.
 
     `q` is the least Q(s, a), `v` is V(s), and `adv` what the policy's weights come from: the least
-    target Q(s, a) minus V(s).
+    target Q(s, a), or Q(s, a) where `online_advantage` is set, minus V(s).
 
     Args:
       config: shapes.
@@ -280,56 +362,20 @@ def diagnose(config: IQLConfig, state: HasCritic, batch: Batch) -> dict[str, jax
     q = q_of(config, critic.q.params, batch.observations, batch.actions).min(axis=0)
     target_q = q_of(config, critic.target_q_params, batch.observations, batch.actions).min(axis=0)
     v = v_of(config, critic.value.params, batch.observations)
-    return {"adv": target_q - v, "q": q, "v": v}
-
-
-def v_of(config: IQLConfig, params: Params, observations: jax.Array) -> jax.Array:
-    """Returns V(s): f32[...] for observations f32[..., O]."""
-    network: Network = _value_function(config).apply
-    return network(params, observations)
-
-
-def q_of(
-    config: IQLConfig, params: Params, observations: jax.Array, actions: jax.Array
-) -> jax.Array:
-    """Returns every critic's Q(s, a): f32[E, ...] for observations f32[..., O]."""
-    network: Network = _q_ensemble(config).apply
-    return network(params, observations, actions)
-
-
-def log_prob_of(config: IQLConfig, state: HasPolicy, batch: Batch) -> jax.Array:
-    """Returns log pi(a|s) of each transition: f32[B]."""
-    policy_of: Network = _gaussian_policy(config).apply
-    mean, log_std = policy_of(state.policy.params, batch.observations)
-    return losses.gaussian_log_prob(batch.actions, mean, log_std)
+    return {"adv": (q if config.online_advantage else target_q) - v, "q": q, "v": v}
 
 
 def init_critic(config: IQLConfig, key: jax.Array) -> CriticState:
     """Returns fresh V and Q, and the target Q as a copy of Q."""
     value_key, q_key = jax.random.split(key)
-    observations = jnp.zeros((1, config.observation_dim))
-    actions = jnp.zeros((1, config.action_dim))
-    q_params = _q_ensemble(config).init(q_key, observations, actions)
+    q_params = init_q(config, q_key)
     return CriticState(
-        value=init_learner(_value_function(config).init(value_key, observations)),
+        value=init_learner(init_v(config, value_key)),
         q=init_learner(q_params),
         target_q_params=jax.tree.map(jnp.copy, q_params),  # its own buffers: states are donated
     )
 
 
 def init_policy(config: IQLConfig, key: jax.Array) -> Learner:
-    """Returns a fresh Gaussian policy."""
-    observations = jnp.zeros((1, config.observation_dim))
-    return init_learner(_gaussian_policy(config).init(key, observations))
-
-
-def _value_function(config: IQLConfig) -> networks.ValueFunction:
-    return networks.ValueFunction(config.hidden_dims)
-
-
-def _q_ensemble(config: IQLConfig) -> networks.QEnsemble:
-    return networks.QEnsemble(config.hidden_dims, config.num_critics)
-
-
-def _gaussian_policy(config: IQLConfig) -> networks.GaussianPolicy:
-    return networks.GaussianPolicy(config.hidden_dims, config.action_dim, config.dropout_rate)
+    """Returns a fresh policy."""
+    return init_learner(init_policy_params(config, key))

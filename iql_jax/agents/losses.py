@@ -117,6 +117,21 @@ def awr_weight(
     return jnp.minimum(jnp.exp(adv * temperature), max_weight)
 
 
+def ddpg_bc_loss(q: jax.Array, log_prob: jax.Array, bc_coefficient: jax.Array | float) -> jax.Array:
+    """Returns -q / mean|q| - bc_coefficient * log_prob: f32[B], equation (6) of Park et al. 2024.
+
+    Dividing by the batch's mean |q|, through which no gradient flows, makes the coefficient mean
+    the same whatever the scale of rewards (https://arxiv.org/abs/2406.09329).
+
+    Args:
+      q: f32[B], min Q(s, pi(s)).
+      log_prob: f32[B], of the data's actions.
+      bc_coefficient: >= 0.
+    """
+    scale = jax.lax.stop_gradient(jnp.maximum(jnp.abs(q).mean(), 1e-6))
+    return -q / scale - bc_coefficient * log_prob
+
+
 def gaussian_log_prob(actions: jax.Array, mean: jax.Array, log_std: jax.Array) -> jax.Array:
     """Returns log N(actions; mean, diag exp(log_std)^2) summed over the last axis: f32[...].
 

@@ -1,6 +1,8 @@
 """The networks, as the authors build them: ReLU MLPs with orthogonal kernels and zero biases.
 
-Kernels of every layer, heads included, are orthogonal with gain sqrt(2).
+Kernels of every layer, heads included, are orthogonal with gain sqrt(2). Options are those of
+OGBench's recipe (https://arxiv.org/abs/2410.20092): GELU, LayerNorm in the critics, and a policy
+with a standard deviation of 1, whose mean starts near 0.
 """
 
 import functools
@@ -12,11 +14,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from iql_jax.agents.distributions import Categorical, Gaussian
+
 LOG_STD_MIN = -5.0
 LOG_STD_MAX = 2.0
 
 
-_orthogonal = nn.initializers.orthogonal(math.sqrt(2))
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"relu": nn.relu, "gelu": nn.gelu}
+
+_GAIN = math.sqrt(2)
 
 
 class JointDense(nn.Module):
@@ -28,11 +34,13 @@ class JointDense(nn.Module):
     """
 
     features: int
+    gain: float = _GAIN
 
     @nn.compact
     def __call__(self, *inputs: jax.Array) -> jax.Array:
         widths = [x.shape[-1] for x in inputs]
-        kernel = self.param("kernel", _orthogonal, (sum(widths), self.features))
+        shape = (sum(widths), self.features)
+        kernel = self.param("kernel", nn.initializers.orthogonal(self.gain), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         bias = bias.reshape((1,) * (inputs[0].ndim - 1) + (-1,))
         if len({x.shape[:-1] for x in inputs}) == 1:
@@ -40,11 +48,6 @@ class JointDense(nn.Module):
         rows = jnp.split(kernel, np.cumsum(widths)[:-1])
         products = [x @ part for x, part in zip(inputs, rows, strict=True)]
         return functools.reduce(jnp.add, products) + bias
-
-
-def dense(features: int, name: str | None = None) -> JointDense:
-    """Returns a dense layer with the authors' initialisation."""
-    return JointDense(features, name=name)
 
 
 class MLP(nn.Module):
@@ -55,17 +58,23 @@ class MLP(nn.Module):
     Attributes:
       hidden_dims: the width of each layer.
       dropout_rate: share of units dropped after each activation while training; 0 is none.
+      activation: a name of `ACTIVATIONS`.
+      layer_norm: whether LayerNorm follows each activation.
     """
 
     hidden_dims: tuple[int, ...]
     dropout_rate: float = 0.0
-    activation: Callable[[jax.Array], jax.Array] = nn.relu
+    activation: str = "relu"
+    layer_norm: bool = False
 
     @nn.compact
     def __call__(self, *inputs: jax.Array, training: bool = False) -> jax.Array:
         hidden = inputs
         for i, width in enumerate(self.hidden_dims):
-            layer = self.activation(dense(width, name=f"Dense_{i}")(*hidden))
+            layer = JointDense(width, name=f"Dense_{i}")(*hidden)
+            layer = ACTIVATIONS[self.activation](layer)
+            if self.layer_norm:
+                layer = nn.LayerNorm()(layer)
             if self.dropout_rate > 0:
                 layer = nn.Dropout(self.dropout_rate)(layer, deterministic=not training)
             hidden = (layer,)
@@ -73,31 +82,72 @@ class MLP(nn.Module):
 
 
 class GaussianPolicy(nn.Module):
-    """Mean f32[..., A] in (-1, 1) and log standard deviation f32[A], free of the state."""
+    """A Gaussian whose standard deviation does not depend on the state: f32[..., O] -> Gaussian.
+
+    Attributes:
+      hidden_dims, dropout_rate, activation: see `MLP`.
+      action_dim: A.
+      constant_std: a standard deviation of 1, and a mean that is not squashed; otherwise it is
+        learned, and the mean is in (-1, 1).
+    """
 
     hidden_dims: tuple[int, ...]
     action_dim: int
     dropout_rate: float = 0.0
+    activation: str = "relu"
+    constant_std: bool = False
 
     @nn.compact
-    def __call__(
-        self, observations: jax.Array, training: bool = False
-    ) -> tuple[jax.Array, jax.Array]:
-        hidden = MLP(self.hidden_dims, self.dropout_rate)(observations, training=training)
-        mean = jnp.tanh(dense(self.action_dim, name="mean")(hidden))
+    def __call__(self, observations: jax.Array, training: bool = False) -> Gaussian:
+        hidden = MLP(self.hidden_dims, self.dropout_rate, self.activation)(
+            observations, training=training
+        )
+        if self.constant_std:
+            mean = JointDense(self.action_dim, gain=0.01, name="mean")(hidden)
+            return Gaussian(mean, jnp.zeros(self.action_dim))
+        mean = jnp.tanh(JointDense(self.action_dim, name="mean")(hidden))
         log_std = self.param("log_std", nn.initializers.zeros, (self.action_dim,))
-        return mean, jnp.clip(log_std, LOG_STD_MIN, LOG_STD_MAX)
+        return Gaussian(mean, jnp.clip(log_std, LOG_STD_MIN, LOG_STD_MAX))
+
+
+class CategoricalPolicy(nn.Module):
+    """Chances of each of A choices: f32[..., O] -> Categorical. Attributes: see `MLP`."""
+
+    hidden_dims: tuple[int, ...]
+    action_dim: int
+    dropout_rate: float = 0.0
+    activation: str = "relu"
+
+    @nn.compact
+    def __call__(self, observations: jax.Array, training: bool = False) -> Categorical:
+        hidden = MLP(self.hidden_dims, self.dropout_rate, self.activation)(
+            observations, training=training
+        )
+        # A small gain: all choices start alike.
+        return Categorical(JointDense(self.action_dim, gain=0.01, name="logits")(hidden))
 
 
 class ValueFunction(nn.Module):
-    """V(s): f32[..., O] -> f32[...]; or one Q(s, a), of two inputs."""
+    """V(s): f32[..., O] -> f32[...]; or one Q(s, a), of two inputs.
+
+    Attributes:
+      hidden_dims, activation, layer_norm: see `MLP`.
+      norm_inputs: whether LayerNorm comes first.
+    """
 
     hidden_dims: tuple[int, ...]
+    activation: str = "relu"
+    layer_norm: bool = False
+    norm_inputs: bool = False
 
     @nn.compact
     def __call__(self, *inputs: jax.Array) -> jax.Array:
-        hidden = MLP(self.hidden_dims)(*inputs)
-        return jnp.squeeze(dense(1, name="head")(hidden), -1)
+        if self.norm_inputs:
+            inputs = tuple(nn.LayerNorm(name="input_norm")(x) for x in inputs)
+        hidden = MLP(self.hidden_dims, activation=self.activation, layer_norm=self.layer_norm)(
+            *inputs
+        )
+        return jnp.squeeze(JointDense(1, name="head")(hidden), -1)
 
 
 class QEnsemble(nn.Module):
@@ -111,8 +161,13 @@ class QEnsemble(nn.Module):
 
     hidden_dims: tuple[int, ...]
     num_critics: int
+    activation: str = "relu"
+    layer_norm: bool = False
 
     @nn.compact
     def __call__(self, observations: jax.Array, actions: jax.Array) -> jax.Array:
-        networks = [ValueFunction(self.hidden_dims, name=f"q{i}") for i in range(self.num_critics)]
+        networks = [
+            ValueFunction(self.hidden_dims, self.activation, self.layer_norm, name=f"q{i}")
+            for i in range(self.num_critics)
+        ]
         return jnp.stack([network(observations, actions) for network in networks])

@@ -261,7 +261,8 @@ class RunLog:
     def _send(self, method: str, rows: list[Row]) -> None:
         if method in self._last and rows:
             update, last = rows[0]["update"], self._last[method]
-            if last is not None and update <= last:
+            # Metrics of one update may come in several rows: those of extra evaluations do.
+            if last is not None and (update < last or (update == last and method != "metrics")):
                 raise ValueError(f"{method} of update {update} after those of update {last}")
             self._last[method] = update
         getattr(self._files, method)(rows)  # first: these are the ones that must not be lost

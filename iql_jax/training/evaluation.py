@@ -1,5 +1,6 @@
 """Evaluation: all members' environments in lockstep, one policy call per step for all of them."""
 
+import copy
 import dataclasses
 import functools
 import time
@@ -13,6 +14,7 @@ import numpy as np
 from iql_jax.agents import Agent
 from iql_jax.envs import scores
 from iql_jax.envs.lockstep import Lockstep
+from iql_jax.errors import InputError
 from iql_jax.training.population import Layout, over_members
 from iql_jax.training.problem import Problem
 
@@ -33,6 +35,7 @@ class Evaluation:
       success: bool[P, E], whether the goal was ever reached; None for tasks without one.
       env_name: the environment.
       wall_seconds: how long it took, all members together.
+      acting_seconds: how much of that the policy took.
     """
 
     returns: np.ndarray
@@ -40,6 +43,7 @@ class Evaluation:
     success: np.ndarray | None
     env_name: str
     wall_seconds: float
+    acting_seconds: float
 
     def columns(self) -> dict[str, Any]:
         """Returns the means over episodes, f64[P] by the names of `evaluations.csv`."""
@@ -117,12 +121,26 @@ class Evaluator:
           precision: of matrix products.
         """
         assert problem.env_name is not None
+        self._agent, self._precision = agent, precision
         self._act = functools.partial(act_many, agent, config, layout, precision=precision)
+        self._acting_seconds = 0.0
         self._layout, self._problem, self._seeds = layout, problem, list(seeds)
         self._env_name = problem.env_name
         self.num_episodes = num_episodes
         self._per_wave = min(num_episodes, max(1, MAX_ENVS // len(seeds)))
         self._envs = Lockstep(problem.make_env, len(seeds) * self._per_wave)
+
+    def acting_by(self, config: Any) -> "Evaluator":
+        """Returns an evaluator in the same environments that acts by another configuration.
+
+        Args:
+          config: a static configuration for the same states, of the agent's `acting_by`.
+        """
+        other = copy.copy(self)
+        other._act = functools.partial(
+            act_many, self._agent, config, self._layout, precision=self._precision
+        )
+        return other
 
     def __call__(
         self, states: Any, update: int, stopped: Callable[[], bool] = lambda: False
@@ -136,7 +154,7 @@ class Evaluator:
           update: the number of updates done, which the episodes' seeds depend on.
           stopped: asked at every step.
         """
-        start = time.perf_counter()
+        start, self._acting_seconds = time.perf_counter(), 0.0
         seeds, keys = self._streams(update)
         waves = []
         for first in range(0, self.num_episodes, self._per_wave):
@@ -151,6 +169,7 @@ class Evaluator:
             success=success if self._problem.reports_success else None,
             env_name=self._env_name,
             wall_seconds=time.perf_counter() - start,
+            acting_seconds=self._acting_seconds,
         )
 
     def _streams(self, update: int) -> tuple[np.ndarray, jax.Array]:
@@ -193,17 +212,42 @@ class Evaluator:
         self, states: Any, observations: np.ndarray, keys: jax.Array, step: int
     ) -> np.ndarray:
         """Returns the environments' actions f32[P * n, A] for observations f32[P, n, O]."""
+        start = time.perf_counter()
         transforms = self._problem.transforms
         step_keys = _fold(keys, step)
         actions = self._act(
             states, transforms.observation(observations), step_keys, np.float32(0.0)
         )
         flat = np.asarray(actions).reshape(-1, actions.shape[-1])
+        self._acting_seconds += time.perf_counter() - start
         return transforms.action.to_env(flat)
 
     def close(self) -> None:
         """Closes the environments."""
         self._envs.close()
+
+
+def ways_to_act(agent: Agent, config: Any, texts: Sequence[str]) -> dict[str, Any]:
+    """Returns configurations that act in other ways than `config` does, by their text.
+
+    Args:
+      agent: the agent's module.
+      config: its static configuration.
+      texts: a number of candidates, or that with a rule: `64`, `64:implicit`.
+
+    Raises:
+      InputError: not of that form, or the agent has no candidates.
+    """
+    configs = {}
+    for text in texts:
+        count, _, rule = text.partition(":")
+        if not count.isdecimal():
+            raise InputError(
+                f"eval_candidates has {text!r}, but must be numbers with an optional rule, such as "
+                "16,64,64:implicit"
+            )
+        configs[text] = agent.acting_by(config, int(count), rule or None)
+    return configs
 
 
 @jax.jit

@@ -259,7 +259,8 @@ def _loop(
     run: Session, states: Any, online: OnlineConfig, envs: ActingEnvironments, log: TransitionLog
 ) -> None:
     setup, done, config = run.setup, run.done, run.setup.config
-    programs = (setup.agent, setup.agent_config, setup.layout)
+    agent_config = setup.agent.for_online_training(setup.agent_config)
+    programs = (setup.agent, agent_config, setup.layout)
     precision = PRECISIONS[config.precision]
     dataset, temperature, action_noise = jax.device_put(
         (

@@ -136,6 +136,8 @@ class RunOptions:
         with the others.
       wandb: `report.wandb_logger.Settings`, or None.
       tensorboard: whether to write TensorBoard's event files.
+      eval_candidates: further ways to act that each evaluation scores, of an agent that chooses
+        among candidates: `16`, `64:implicit`.
     """
 
     save_dir: str | None = None
@@ -145,3 +147,4 @@ class RunOptions:
     on_nan: str = "stop"
     wandb: Any = None
     tensorboard: bool = False
+    eval_candidates: tuple[str, ...] = ()

@@ -24,7 +24,7 @@ from iql_jax.report import (
 from iql_jax.report.progress import Progress
 from iql_jax.training import population, run_directory
 from iql_jax.training.checkpoint import Checkpoints
-from iql_jax.training.evaluation import Evaluator
+from iql_jax.training.evaluation import Evaluation, Evaluator, ways_to_act
 from iql_jax.training.interrupt import StopSignals
 from iql_jax.training.members import Member, settings_of
 from iql_jax.training.problem import Problem, describe, load_problem
@@ -49,6 +49,7 @@ class Setup:
     hyper: agents.Hyperparameters
     init_keys: jax.Array
     training_keys: jax.Array
+    ways_to_act: Mapping[str, Any]  # further ones for evaluation: configurations by name
 
     @property
     def seeds(self) -> list[int]:
@@ -205,6 +206,7 @@ def _set_up(
         [agent.make_hyperparameters(settings_of(config, member)) for member in members]
     )
     sharding = layout.members(len(members))
+    agent_config = agent.make_config(config.settings(), problem.observation_dim, problem.action_dim)
     return Setup(
         config=config,
         options=options,
@@ -212,13 +214,12 @@ def _set_up(
         run_dir=run_dir,
         problem=problem,
         agent=agent,
-        agent_config=agent.make_config(
-            config.settings(), problem.observation_dim, problem.action_dim
-        ),
+        agent_config=agent_config,
         layout=layout,
         hyper=jax.device_put(hyper, sharding),
         init_keys=init_keys,
         training_keys=jax.device_put(training_keys, sharding),
+        ways_to_act=ways_to_act(agent, agent_config, options.eval_candidates),
     )
 
 
@@ -390,23 +391,52 @@ def evaluate(session: Session, states: Any) -> float | None:
     assert session.evaluator is not None
     done, alive = session.done, session.alive
     evaluation = session.evaluator(states, done.update, session.signals.stopped)
+    columns = _tell(session, evaluation)
+    if columns is None:
+        return None
+    others: dict[str, Any] = {}
+    for name, config in session.setup.ways_to_act.items():
+        evaluator = session.evaluator.acting_by(config)
+        evaluation = evaluator(states, done.update, session.signals.stopped)
+        other = _tell(session, evaluation, name)
+        if other is None:
+            return None
+        others |= {f"evaluation/{column}@{name}": value for column, value in other.items()}
+    session.log.log_evaluation(done.update, columns, env_steps(session), members=alive)
+    if others:
+        session.log.log_metrics(done.update, others, env_steps(session), members=alive)
+    scores = _scores(columns)
+    session.progress.note(score=float(scores.mean()))
+    return float(scores.mean())
+
+
+def _tell(
+    session: Session, evaluation: Evaluation | None, way_to_act: str = ""
+) -> dict[str, Any] | None:
+    """Returns the columns of an evaluation after printing its score; None if interrupted."""
     tick(session)
     if evaluation is None:
         return None
+    done, alive = session.done, session.alive
     done.evaluation_seconds += evaluation.wall_seconds
     columns = {
         name: value[alive] if isinstance(value, np.ndarray) else value
         for name, value in evaluation.columns().items()
     }
-    session.log.log_evaluation(done.update, columns, env_steps(session), members=alive)
-    scores = columns["return_mean"] if columns["score"] is None else columns["score"]
+    scores = _scores(columns)
     spread = f" (members {scores.min():.1f} to {scores.max():.1f})" if len(scores) > 1 else ""
+    candidates = f" with candidates {way_to_act}" if way_to_act else ""
     session.progress.say(
         f"update {done.update:,}: {session.setup.problem.score_meaning} {scores.mean():.1f}{spread}"
-        f", {columns['episodes']} episodes each, {evaluation.wall_seconds:.1f} s"
+        f"{candidates}, {columns['episodes']} episodes each, {evaluation.wall_seconds:.1f} s "
+        f"({evaluation.acting_seconds:.1f} s acting)"
     )
-    session.progress.note(score=float(scores.mean()))
-    return float(scores.mean())
+    return columns
+
+
+def _scores(columns: Mapping[str, Any]) -> np.ndarray:
+    """Returns what an evaluation's score is, f64[P]: the return where nothing better is known."""
+    return columns["return_mean"] if columns["score"] is None else columns["score"]
 
 
 def save(session: Session, states: Any, score: float | None = None) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from iql_jax import agents
 from iql_jax.agents import iql
+from iql_jax.agents.functions import q_of, v_of
 from iql_jax.config import RunConfig
 from iql_jax.data import replay
 from iql_jax.training import population
@@ -83,9 +84,9 @@ def test_values_of_a_chain_are_the_discounted_rewards():
         ]
     )
     _, config, state = learn("iql", rows, 3, num_updates=2500)
-    values = iql._value_function(config).apply(state.critic.value.params, jnp.eye(3))
+    values = v_of(config, state.critic.value.params, jnp.eye(3))
     np.testing.assert_allclose(values, [0.81, 0.9, 1.0], atol=0.03)
-    q = iql._q_ensemble(config).apply(state.critic.q.params, jnp.eye(3), jnp.zeros((3, 1)))
+    q = q_of(config, state.critic.q.params, jnp.eye(3), jnp.zeros((3, 1)))
     np.testing.assert_allclose(q, np.broadcast_to([0.81, 0.9, 1.0], (2, 3)), atol=0.03)
     batch = replay.unpack(jnp.asarray(rows, jnp.float32), 3, 1)
     found = jax.jit(iql.diagnose, static_argnums=0)(config, state, batch)
@@ -132,6 +133,6 @@ def test_any_number_of_critics(num_critics):
     settings = SETTINGS | {"hidden_dims": (8,), "num_critics": num_critics}
     config = iql.make_config(settings, 2, 1)
     state = iql.init(config, iql.make_hyperparameters(settings), jax.random.key(0))
-    q = iql._q_ensemble(config).apply(state.critic.q.params, jnp.ones((4, 2)), jnp.ones((4, 1)))
+    q = q_of(config, state.critic.q.params, jnp.ones((4, 2)), jnp.ones((4, 1)))
     assert q.shape == (num_critics, 4)
     assert len({float(x) for x in q[:, 0]}) == num_critics  # no two start alike

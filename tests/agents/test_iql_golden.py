@@ -6,35 +6,22 @@ import pytest
 
 from iql_jax.agents import iql
 from iql_jax.agents.optim import init_learner
+from iql_jax.config import RunConfig
 from tests.golden import batch, load, params
 
 FILES = {"mujoco": True, "antmaze": True, "finetune": False}  # with learning-rate decay?
 
 
 def golden_state(arrays, meta, decay):
-    config = iql.IQLConfig(
-        observation_dim=meta["obs_dim"],
-        action_dim=meta["action_dim"],
+    run = RunConfig(
         hidden_dims=tuple(meta["hidden_dims"]),
-        num_critics=2,
-        dropout_rate=0.0,
-        critic_objective="expectile",
-        mean_over_critics=False,
+        expectile=meta["expectile"],
+        temperature=meta["temperature"],
+        opt_decay_schedule="cosine" if decay else "none",
+        max_steps=meta["max_steps"],
     )
-    hyper = iql.make_hyperparameters(
-        {
-            "discount": 0.99,
-            "expectile": meta["expectile"],
-            "quantile": 0.5,
-            "exponential_alpha": 1.0,
-            "temperature": meta["temperature"],
-            "target_update_rate": 0.005,
-            "actor_lr": 3e-4,
-            "critic_lr": 3e-4,
-            "value_lr": 3e-4,
-            "actor_decay_steps": meta["max_steps"] if decay else np.inf,
-        }
-    )
+    config = iql.make_config(run.settings(), meta["obs_dim"], meta["action_dim"])
+    hyper = iql.make_hyperparameters(run.settings())
     initial = params(arrays, "init")
     critic = iql.CriticState(
         value=init_learner(initial["value"]),
