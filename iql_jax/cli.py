@@ -139,6 +139,12 @@ def define_flags(default_config: str) -> None:
     flags.DEFINE_string("wandb_entity", None, "Weights & Biases user or team.")
     flags.DEFINE_string("wandb_group", None, "Weights & Biases group of the run's members.")
     flags.DEFINE_list("wandb_tags", [], "Weights & Biases tags.")
+    flags.DEFINE_enum(
+        "data_location",
+        "device",
+        ["device", "host"],
+        "Where the dataset is while training; host is for data larger than the device.",
+    )
     flags.DEFINE_bool("tensorboard", False, "Write event files for TensorBoard too.")
 
 
@@ -165,6 +171,7 @@ def run_options() -> Any:
         checkpoint_seconds=FLAGS.checkpoint_seconds,
         on_nan=FLAGS.on_nan,
         tensorboard=FLAGS.tensorboard,
+        data_location=FLAGS.data_location,
         eval_candidates=tuple(FLAGS.eval_candidates),
         wandb=wandb_logger.Settings(
             mode=FLAGS.wandb_mode,

@@ -1,12 +1,12 @@
 """Offline training: chunks of compiled updates over a fixed dataset."""
 
+import contextlib
+import functools
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
 from iql_jax.config import PRECISIONS, RunConfig
-from iql_jax.training import population, session
+from iql_jax.training import session
+from iql_jax.training.feed import DeviceFeed, HostFeed, map_rows, pieces_of
 from iql_jax.training.members import Member
 from iql_jax.training.run_directory import RunOptions
 from iql_jax.training.session import Chunk, Session
@@ -31,27 +31,36 @@ def train_offline(config: RunConfig, members: list[Member], options: RunOptions)
 
 def train(run: Session, states: Any) -> Any:
     """Trains to the last update or the first signal, saves that, and returns the states."""
-    setup, done, config = run.setup, run.done, run.setup.config
-    everywhere = setup.layout.replicated
-    rows = jax.device_put(setup.problem.rows, everywhere)
-    num_rows = jax.device_put(jnp.int32(len(setup.problem.rows)), everywhere)
     if session.evaluation_is_due(run):  # the run was stopped between this update and its scores
         session.evaluate(run, states)
+    with contextlib.closing(_open_feed(run)) as feed:
+        return _loop(run, states, feed)
+
+
+def _open_feed(run: Session) -> DeviceFeed | HostFeed:
+    """Returns where batches come from, from the next update on."""
+    setup = run.setup
+    programs = (setup.agent, setup.agent_config, setup.layout)
+    if setup.options.data_location == "device":
+        return DeviceFeed(*programs, setup.training_keys, setup.problem.rows)
+    length = functools.partial(session.chunk_length, setup)
+    return HostFeed(
+        *programs,
+        setup.training_keys,
+        map_rows(setup.problem.rows, setup.run_dir / "rows.npy"),
+        setup.config.batch_size,
+        pieces_of(run.done.update, setup.num_updates, length),
+    )
+
+
+def _loop(run: Session, states: Any, feed: DeviceFeed | HostFeed) -> Any:
+    setup, done, config = run.setup, run.done, run.setup.config
     unlogged: Chunk | None = None
     saved = done.update
     while done.update < setup.num_updates and not run.signals.stopped():
-        num_updates = session.chunk_length(run)
-        states, metrics, broken_at = population.update_many(
-            setup.agent,
-            setup.agent_config,
-            setup.layout,
-            states,
-            setup.training_keys,
-            rows,
-            num_rows,
-            batch_size=config.batch_size,
-            num_updates=num_updates,
-            precision=PRECISIONS[config.precision],
+        num_updates = session.chunk_length(setup, done.update)
+        states, metrics, broken_at = feed.train(
+            states, num_updates, config.batch_size, PRECISIONS[config.precision]
         )
         if unlogged is not None:
             session.log_chunk(run, unlogged)  # while the device works on the chunk just begun

@@ -136,6 +136,8 @@ class RunOptions:
         with the others.
       wandb: `report.wandb_logger.Settings`, or None.
       tensorboard: whether to write TensorBoard's event files.
+      data_location: `device` keeps the dataset on the device; `host` keeps it in a memory-mapped
+        file and brings batches to the device as they are needed, for data larger than that.
       eval_candidates: further ways to act that each evaluation scores, of an agent that chooses
         among candidates: `16`, `64:implicit`.
     """
@@ -147,4 +149,5 @@ class RunOptions:
     on_nan: str = "stop"
     wandb: Any = None
     tensorboard: bool = False
+    data_location: str = "device"
     eval_candidates: tuple[str, ...] = ()

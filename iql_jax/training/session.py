@@ -25,6 +25,7 @@ from iql_jax.report.progress import Progress
 from iql_jax.training import population, run_directory
 from iql_jax.training.checkpoint import Checkpoints
 from iql_jax.training.evaluation import Evaluation, Evaluator, ways_to_act
+from iql_jax.training.feed import PIECE
 from iql_jax.training.interrupt import StopSignals
 from iql_jax.training.members import Member, settings_of
 from iql_jax.training.problem import Problem, describe, load_problem
@@ -283,15 +284,15 @@ def _open_evaluator(setup: Setup) -> Iterator[Evaluator | None]:
         evaluator.close()
 
 
-def chunk_length(session: Session) -> int:
-    """Returns how many updates the next call makes: to the next row, evaluation or end.
+def chunk_length(setup: Setup, update: int) -> int:
+    """Returns how many updates the call after `update` makes: to the next row, evaluation or end.
 
     Intervals longer than a chunk are cut into equal pieces, so that few lengths are compiled.
     """
-    setup, config, update = session.setup, session.setup.config, session.done.update
-    longest = _CHUNK
+    config = setup.config
+    longest = _CHUNK if setup.options.data_location == "device" else PIECE
     if setup.layout.mesh.devices.flat[0].platform == "cpu":
-        longest = max(100, _CHUNK // len(setup.members))
+        longest = min(longest, max(100, _CHUNK // len(setup.members)))
     pieces = -(-config.log_interval // longest)
     longest = -(-config.log_interval // pieces)
     boundary = setup.num_updates
