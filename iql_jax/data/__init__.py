@@ -12,7 +12,7 @@ def load(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> RawDat
     """Return the dataset `name`, downloaded or made first where it has to be, and validated.
 
     `d4rl/hopper-medium-v2` (or bare `hopper-medium-v2`), `generated/antmaze-medium-play-v0`,
-    `file/path/to.hdf5`, or `auctionnet/path/to.csv`.
+    `minari/D4RL/pen/human-v2`, `file/path/to.hdf5`, or `auctionnet/path/to.csv`.
 
     Args:
       name: the dataset's name.
@@ -66,11 +66,17 @@ def _loaders() -> dict[str, Callable[[str, str | os.PathLike[str] | None], RawDa
         del data_dir  # a file's name is its whole path
         return auctionnet.load_auctionnet(name)
 
+    def load_minari(name: str, data_dir: str | os.PathLike[str] | None) -> RawDataset:
+        from iql_jax.data import minari
+
+        return minari.load_minari(name, data_dir)
+
     return {
         "auctionnet": load_auctionnet,
         "d4rl": load_d4rl,
         "file": load_file,
         "generated": load_generated,
+        "minari": load_minari,
     }
 
 

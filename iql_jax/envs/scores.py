@@ -1,17 +1,21 @@
-"""D4RL's normalised scores: 0 is a random policy, 100 the benchmark's expert."""
+"""Normalised scores, D4RL's and Minari's: 0 is a random policy, 100 the benchmark's expert."""
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from iql_jax.envs import minari_env
 from iql_jax.envs.d4rl_names import datasets
 
 
 def reference_returns(env_name: str) -> tuple[float, float] | None:
-    """Returns D4RL's (random, expert) episode returns, or None where D4RL gives none.
+    """Returns the benchmark's (random, expert) episode returns, or None where it gives none.
 
     Args:
-      env_name: a D4RL name, bare or as `d4rl/...`; any other name has no reference returns.
+      env_name: a D4RL name, bare or as `d4rl/...`, or `minari/...` where the dataset, on this
+        machine, brings them along; any other name has no reference returns.
     """
+    if env_name.startswith(minari_env.PREFIX):
+        return minari_env.reference_returns(env_name)
     entry = datasets().get(env_name.removeprefix("d4rl/"), {})
     if "min_return" not in entry:
         return None
