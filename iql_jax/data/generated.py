@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from iql_jax.envs import collecting
 
 # Raised whenever the rows of a seed change, so that no file of older rows is taken for new ones.
-VERSION = 1
+VERSION = 2
 
 _NUM_TRANSITIONS = {
     "generated/pointmaze-umaze-v0": 200_000,
