@@ -169,7 +169,7 @@ def test_the_environment_variable_names_the_cache(tmp_path, monkeypatch, capsys)
     monkeypatch.setenv("IQL_JAX_DATA_DIR", str(tmp_path / "new" / "cache"))
     monkeypatch.setitem(generated._NUM_TRANSITIONS, POINT, 300)
     raw = data.load(POINT)
-    path = tmp_path / "new" / "cache" / "pointmaze-medium-v0-300-seed0-generator1.hdf5"
+    path = tmp_path / "new" / "cache" / f"pointmaze-medium-v0-300-seed0-generator{generated.VERSION}.hdf5"
     assert raw.extras["path"] == str(path) and path.is_file()
     assert capsys.readouterr().out.startswith(f"{POINT}: 301 rows in 1 trajectories, ")
 
