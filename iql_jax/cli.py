@@ -221,7 +221,7 @@ def main(body: Callable[[], int], recipes: Mapping[str, str], online: bool = Fal
         FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # --help of the script shows them
 
     def guarded(argv: Sequence[str]) -> None:
-        if FLAGS["verbosity"].using_default_value:
+        if FLAGS.verbosity == logging.INFO:  # which absl asks for where the user does not
             logging.set_verbosity(logging.WARNING)  # what backends JAX tried is nobody's concern
         if argv[1:]:
             _fail(f"unexpected argument {argv[1]!r}; every setting is a flag, see --help")

@@ -64,6 +64,7 @@ def test_a_run_from_flags_to_results(run_command):
         *PENDULUM, "--config.action_transform=rescale", "--num_seeds=2", "--save_dir=run", *QUICK
     )
     assert done.returncode == 0, done.stderr
+    assert "xla_bridge" not in done.stderr  # nothing but the run's own lines
     run_dir = run_command.folder / "run"
     for word in ("file/pendulum.npz", "196 transitions", "fingerprint", "last return", "wall time"):
         assert word in done.stdout
