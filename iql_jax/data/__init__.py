@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 
 from iql_jax.data.raw import RawDataset, validate
+from iql_jax.envs import ogbench_env
 from iql_jax.errors import InputError
 
 
@@ -12,7 +13,8 @@ def load(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> RawDat
     """Return the dataset `name`, downloaded or made first where it has to be, and validated.
 
     `d4rl/hopper-medium-v2` (or bare `hopper-medium-v2`), `generated/antmaze-medium-play-v0`,
-    `minari/D4RL/pen/human-v2`, `file/path/to.hdf5`, or `auctionnet/path/to.csv`.
+    `ogbench/antmaze-large-navigate-singletask-task1-v0`, `minari/D4RL/pen/human-v2`,
+    `file/path/to.hdf5`, or `auctionnet/path/to.csv`.
 
     Args:
       name: the dataset's name.
@@ -36,9 +38,14 @@ def load(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> RawDat
 
 def known_names() -> list[str]:
     """Return every dataset name that does not depend on the user's files, with its prefix."""
-    from iql_jax.data import d4rl, generated
+    from iql_jax.data import d4rl, generated, ogbench_generate
 
-    return [*generated.NAMES, *(f"d4rl/{name}" for name in d4rl.datasets())]
+    return [
+        *generated.NAMES,
+        *ogbench_generate.NAMES,
+        *(f"d4rl/{name}" for name in d4rl.datasets()),
+        *ogbench_env.NAMES,
+    ]
 
 
 def _loaders() -> dict[str, Callable[[str, str | os.PathLike[str] | None], RawDataset]]:
@@ -58,6 +65,8 @@ def _loaders() -> dict[str, Callable[[str, str | os.PathLike[str] | None], RawDa
     def load_generated(name: str, data_dir: str | os.PathLike[str] | None) -> RawDataset:
         from iql_jax.data import generated
 
+        if ogbench_env.is_ogbench(name):
+            return load_ogbench(name, data_dir)
         return generated.load_generated(name, data_dir)
 
     def load_auctionnet(name: str, data_dir: str | os.PathLike[str] | None) -> RawDataset:
@@ -71,12 +80,18 @@ def _loaders() -> dict[str, Callable[[str, str | os.PathLike[str] | None], RawDa
 
         return minari.load_minari(name, data_dir)
 
+    def load_ogbench(name: str, data_dir: str | os.PathLike[str] | None) -> RawDataset:
+        from iql_jax.data import ogbench
+
+        return ogbench.load_ogbench(name, data_dir)
+
     return {
         "auctionnet": load_auctionnet,
         "d4rl": load_d4rl,
         "file": load_file,
         "generated": load_generated,
         "minari": load_minari,
+        "ogbench": load_ogbench,
     }
 
 

@@ -7,12 +7,13 @@ import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from iql_jax.envs import minari_env, ogbench_env
 from iql_jax.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:  # names and scores are read without the simulators
     import gymnasium
 
-_AUCTION_PREFIX, _MINARI_PREFIX = "auctionnet/", "minari/"
+_AUCTION_PREFIX = "auctionnet/"
 _Maker = Callable[[str, str | None], "gymnasium.Env"]
 
 
@@ -40,9 +41,9 @@ def make(env_name: str, render_mode: str | None = None) -> "gymnasium.Env":
 
     Args:
       env_name: a D4RL name, bare or as `d4rl/...`, for D4RL's environment reproduced; a
-        `generated/...` name; `auctionnet/PATH` for a period replayed; `minari/ID` for
-        what that dataset names; or a Gymnasium id, as `module:Name-v0` where a module of yours
-        registers it.
+        `generated/...` name; `auctionnet/PATH` for a period replayed; `minari/ID` for what that
+        dataset names; `ogbench/...`; or a Gymnasium id, as `module:Name-v0` where a module of
+        yours registers it.
       render_mode: None or "rgb_array".
 
     Raises:
@@ -53,11 +54,11 @@ def make(env_name: str, render_mode: str | None = None) -> "gymnasium.Env":
         from iql_jax.envs import auctionnet
 
         return auctionnet.make_auction(env_name, render_mode)
-    if env_name.startswith(_MINARI_PREFIX):
-        from iql_jax.envs import minari_env
-
+    if env_name.startswith(minari_env.PREFIX):
         _register_robotics()
         return minari_env.make_recovered(env_name, render_mode)
+    if ogbench_env.is_ogbench(env_name):
+        return ogbench_env.make_ogbench(env_name, render_mode)
     maker = _own().get(env_name)
     if maker is not None:
         return maker(env_name, render_mode)
@@ -67,7 +68,7 @@ def make(env_name: str, render_mode: str | None = None) -> "gymnasium.Env":
     from iql_jax.envs.spaces import check_spaces
 
     # Not every environment takes a render mode, so none is not passed on.
-    options = {} if render_mode is None else {"render_mode": render_mode}
+    options: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
     try:
         env = gymnasium.make(env_name, disable_env_checker=True, **options)
     except (gymnasium.error.Error, ImportError) as error:
@@ -90,10 +91,11 @@ def exists(env_name: str) -> bool:
 
             auction_period.period_file(auction_period.parse_name(env_name)[0])
             return True
-        if env_name.startswith(_MINARI_PREFIX):
-            from iql_jax.envs import minari_env
-
+        if env_name.startswith(minari_env.PREFIX):
             return minari_env.has_environment(minari_env.open_dataset(env_name))
+        if ogbench_env.is_ogbench(env_name):
+            ogbench_env.parse_name(env_name)
+            return True
         _require_gymnasium_id(env_name)
     except InputError:
         return False

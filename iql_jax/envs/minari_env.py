@@ -89,7 +89,7 @@ def make_recovered(name: str, render_mode: str | None = None) -> "gymnasium.Env"
         )
     spec = dataset._eval_env_spec or dataset.env_spec
     # Not every environment takes a render mode, so none is not passed on.
-    options = {} if render_mode is None else {"render_mode": render_mode}
+    options: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
