@@ -205,9 +205,7 @@ def test_finetuning_starts_from_an_offline_run(maze_data, tmp_path):
 
 def test_a_buffer_smaller_than_the_dataset_is_refused(maze_data, tmp_path):
     small = dataclasses.replace(CONFIG.online, replay_buffer_size=400)
-    with pytest.raises(
-        InputError, match="replay_buffer_size is 400, but the data"
-    ):
+    with pytest.raises(InputError, match="replay_buffer_size is 400, but the data"):
         train(tmp_path / "run", config=dataclasses.replace(CONFIG, online=small))
 
 
