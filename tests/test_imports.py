@@ -36,7 +36,7 @@ def room(dotted_or_path):
     """Returns the room of a module of the package: the part after `iql_jax`."""
     if isinstance(dotted_or_path, pathlib.Path):
         return dotted_or_path.relative_to(PACKAGE).with_suffix("").parts[0]
-    return (dotted_or_path.split(".") + [""])[1]
+    return [*dotted_or_path.split("."), ""][1]
 
 
 def breaches(path):
