@@ -6,6 +6,11 @@ Keys: `observations`, `actions`, `rewards`, `terminals`, and as available `timeo
 - with `next_observations`, every row is a transition, rows at a time limit included;
 - without, D4RL's rules: the next row is the next observation, rows of `timeouts` and the last row
   are dropped, as their next observation was not stored.
+
+Actions may also be integers (rows,): choices, which become one-hot rows.
+
+A folder, `file/path/to/folder`, is all files in it, each read by itself, in the order of their
+names.
 """
 
 import pathlib
@@ -21,7 +26,7 @@ _PREFIX = "file/"
 
 
 def load_file(name: str) -> RawDataset:
-    """Return the transitions of the file named by `file/<path>`.
+    """Return the transitions of the file, or of the folder of files, named by `file/<path>`.
 
     The path is relative to the current folder, or absolute (`file//data/x.hdf5`), or in a home
     (`file/~/x.hdf5`). There is no environment for evaluation unless the user names one.
@@ -30,6 +35,46 @@ def load_file(name: str) -> RawDataset:
       InputError: naming the file, the key, the row and the reason.
     """
     path = _path(name)
+    return _load_folder(name, path) if path.is_dir() else _load_one(name, path)
+
+
+def _load_folder(name: str, folder: pathlib.Path) -> RawDataset:
+    files = sorted(file for file in folder.iterdir() if file.suffix in reader.SUFFIXES)
+    if not files:
+        raise InputError(
+            f"{folder}: a folder of data has files that end in {' or '.join(reader.SUFFIXES)}; "
+            "this one has none"
+        )
+    parts = [_load_one(name, file) for file in files]
+    first = parts[0]
+    for file, part in zip(files, parts, strict=True):
+        for field in ("observations", "actions"):
+            found, wanted = getattr(part, field).shape[1], getattr(first, field).shape[1]
+            if found != wanted:
+                raise InputError(
+                    f"{file}: '{field}' has {found} numbers per row but {files[0].name} has "
+                    f"{wanted}; files of one folder must be of one environment"
+                )
+    arrays: dict[str, Any] = {
+        field: np.concatenate([getattr(part, field) for part in parts])
+        for field in (
+            "observations",
+            "actions",
+            "rewards",
+            "masks",
+            "next_observations",
+            "ends",
+        )
+    }
+    return RawDataset(
+        name=name,
+        source=f"own files, {len(files)} in {folder}",
+        extras={"path": str(folder.absolute()), "files": [file.name for file in files]},
+        **arrays,
+    )
+
+
+def _load_one(name: str, path: pathlib.Path) -> RawDataset:
     with reader.open_file(path) as file:
         keys = set(file.keys())
         metadata = _metadata(file)

@@ -95,6 +95,11 @@ def file_name(name: str, num_transitions: int, seed: int) -> str:
     return f"{stem}-{num_transitions}-seed{seed}-generator{VERSION}.hdf5"
 
 
+def default_path(name: str) -> pathlib.Path:
+    """Return where the dataset `name` is kept when it is loaded by name alone."""
+    return data_folder() / file_name(name, _NUM_TRANSITIONS[name], 0)
+
+
 def read_metadata(path: pathlib.Path) -> dict[str, Any]:
     """Return what a generated file says of itself: how it was made, and its statistics.
 

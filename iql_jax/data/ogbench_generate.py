@@ -51,15 +51,26 @@ def generate(
         raise InputError(
             f"no OGBench data called '{stem}' can be made here; known: {', '.join(_SIZES)}"
         )
-    folder = generated.data_folder(data_dir)
-    counts = "+".join(map(str, num_trajectories))
-    name = f"ogbench-{stem}-{counts}x{num_steps}-seed{seed}-generator{VERSION}"
-    paths = folder / f"{name}.npz", folder / f"{name}-val.npz"
+    paths = default_paths(stem, data_dir, num_trajectories, seed, num_steps)
     for path, count, stream in zip(paths, num_trajectories, (0, 1), strict=True):
         if not path.is_file():
             rng = np.random.default_rng([seed, stream])
             _write(path, _collect(stem, count, num_steps, rng), count)
     return paths
+
+
+def default_paths(
+    stem: str,
+    data_dir: str | os.PathLike[str] | None = None,
+    num_trajectories: tuple[int, int] = _NUM_TRAJECTORIES,
+    seed: int = 0,
+    num_steps: int = _NUM_STEPS,
+) -> tuple[pathlib.Path, pathlib.Path]:
+    """Return where `generate` keeps the pair of files, in whose name all that decides it is."""
+    folder = generated.data_folder(data_dir)
+    counts = "+".join(map(str, num_trajectories))
+    name = f"ogbench-{stem}-{counts}x{num_steps}-seed{seed}-generator{VERSION}"
+    return folder / f"{name}.npz", folder / f"{name}-val.npz"
 
 
 def _write(path: pathlib.Path, arrays: dict[str, np.ndarray], count: int) -> None:
@@ -94,7 +105,7 @@ def _collect(
     env = gymnasium.make(
         stem.replace("-navigate", ""), terminate_at_goal=False, disable_env_checker=True
     ).unwrapped
-    trajectories = []
+    trajectories: list[dict[str, np.ndarray]] = []
     with tqdm(total=count, desc=stem, unit=" trajectories", disable=None) as progress:
         while len(trajectories) < count:
             trajectory = _walk(env, _SIZES[stem], num_steps, rng)

@@ -38,8 +38,9 @@ def read_arrays(path: pathlib.Path, optional: tuple[str, ...] = OPTIONAL) -> dic
 
     `observations` f32[N, O], `actions` f32[N, A], `rewards` f32[N], `terminals` bool[N], and
     those of `optional` that the file has: `timeouts` bool[N], `next_observations` f32[N, O].
-    Columns of shape (N, 1) become (N,). Other keys and groups (`infos/...`, `metadata/...`) are
-    left in the file.
+    Columns of shape (N, 1) become (N,), and integer actions of shape (N,) one-hot rows over the
+    choices, as many as the largest needs or the key `num_actions` says. Other keys and groups
+    (`infos/...`, `metadata/...`) are left in the file.
 
     Raises:
       InputError: naming the file, the key, the row and the reason.
@@ -121,6 +122,8 @@ def _read_key(path: pathlib.Path, file: Any, key: str) -> np.ndarray:
         raise InputError(
             f"{path}: '{key}' is of type {source.dtype}, but must be numbers; store it as float32"
         )
+    if key == "actions" and len(source.shape) == 1 and source.dtype.kind in "iu":
+        return _one_hot(path, np.asarray(source[()]), file.get("num_actions"))  # type: ignore[index]
     _check_axes(path, key, source.shape)
     wanted = np.dtype(np.float32)
     if isinstance(source, np.ndarray) or source.dtype.kind == "b" or 0 in source.shape:
@@ -134,6 +137,21 @@ def _read_key(path: pathlib.Path, file: Any, key: str) -> np.ndarray:
     with np.errstate(over="ignore"):  # becomes an infinity, which is reported with its row
         array = array.astype(wanted, copy=False)
     return array if key in _MATRICES else array.reshape(-1)
+
+
+def _one_hot(path: pathlib.Path, choices: np.ndarray, num_actions: Any) -> np.ndarray:
+    """Return f32[N, A], a row of zeros and one 1 for each choice."""
+    if not len(choices):
+        return np.zeros((0, 1), np.float32)
+    largest = int(choices.max())
+    count = largest + 1 if num_actions is None else int(np.asarray(num_actions[()]))
+    if choices.min() < 0 or largest >= count:
+        row = int(np.argmax((choices < 0) | (choices >= count)))
+        raise InputError(
+            f"{path}: 'actions' row {row} is choice {choices[row]}, but choices are 0 to "
+            f"{count - 1}; 'num_actions' says how many there are"
+        )
+    return np.eye(count, dtype=np.float32)[choices]
 
 
 def _check_axes(path: pathlib.Path, key: str, shape: tuple[int, ...]) -> None:

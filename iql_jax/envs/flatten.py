@@ -109,13 +109,14 @@ class _Flat(gymnasium.Wrapper[np.ndarray, np.ndarray, Any, Any]):
         return self._observation(observation), float(reward), terminated, truncated, info
 
     def _observation(self, observation: Any) -> np.ndarray:
-        return _flat_row(self.env.observation_space, observation)
+        return flatten_row(self.env.observation_space, observation)
 
 
-def _flat_row(space: spaces.Space, value: Any) -> np.ndarray:
+def flatten_row(space: spaces.Space, value: Any) -> np.ndarray:
+    """Returns f64[O], one element of `space` as numbers."""
     if isinstance(space, spaces.Dict | spaces.Tuple):
         parts = _parts(space)
-        return np.concatenate([_flat_row(parts[key], value[key]) for key in parts])
+        return np.concatenate([flatten_row(parts[key], value[key]) for key in parts])
     if isinstance(space, spaces.Discrete):
         row = np.zeros(int(space.n))
         row[int(value) - int(space.start)] = 1.0

@@ -140,3 +140,52 @@ def test_torques_need_rescaling(shared):
     unit = transform.to_unit(raw.actions)
     np.testing.assert_allclose(unit, raw.actions / 2, atol=2e-5)
     np.testing.assert_allclose(transform.to_env(unit), raw.actions, atol=3e-5)
+
+
+def test_a_folder_is_all_its_files_one_after_another(tmp_path, make_arrays, write_file):
+    parts = [make_arrays(), make_arrays()]
+    parts[1]["rewards"] = parts[1]["rewards"] + 1
+    write_file(tmp_path / "b.npz", parts[1])
+    write_file(tmp_path / "a.hdf5", parts[0])
+    (tmp_path / "notes.txt").write_text("not data")
+    raw = data.load(f"file/{tmp_path}")
+    alone = [data.load(f"file/{tmp_path}/{name}") for name in ("a.hdf5", "b.npz")]
+    for field in ("observations", "actions", "rewards", "masks", "next_observations", "ends"):
+        expected = np.concatenate([getattr(one, field) for one in alone])
+        np.testing.assert_array_equal(getattr(raw, field), expected)
+    assert raw.source == f"own files, 2 in {tmp_path}"
+    assert raw.extras["files"] == ["a.hdf5", "b.npz"]
+
+
+def test_a_folder_of_two_environments_is_refused(tmp_path, make_arrays, write_file):
+    write_file(tmp_path / "a.npz", make_arrays())
+    other = make_arrays()
+    other["observations"] = other["observations"][:, :2]
+    write_file(tmp_path / "b.npz", other)
+    with pytest.raises(InputError, match=r"b.npz: 'observations' has 2 numbers per row but a.npz"):
+        data.load(f"file/{tmp_path}")
+
+
+def test_a_folder_without_data_is_refused(tmp_path):
+    with pytest.raises(InputError, match="this one has none"):
+        data.load(f"file/{tmp_path}")
+
+
+@pytest.mark.parametrize(("num_actions", "width"), [(None, 3), (5, 5)])
+def test_integer_actions_are_choices(tmp_path, make_arrays, write_file, num_actions, width):
+    arrays = make_arrays()
+    arrays["actions"] = np.arange(len(arrays["rewards"])) % 3
+    if num_actions is not None:
+        arrays["num_actions"] = np.array(num_actions)
+    raw = data.load(f"file/{write_file(tmp_path / 'mine.npz', arrays)}")
+    assert raw.actions.shape[1] == width
+    np.testing.assert_array_equal(raw.actions.argmax(axis=1), np.arange(len(raw.actions)) % 3)
+    np.testing.assert_array_equal(raw.actions.sum(axis=1), 1)
+
+
+def test_a_choice_beyond_their_number_is_named(tmp_path, make_arrays, write_file):
+    arrays = make_arrays() | {"num_actions": np.array(2)}
+    arrays["actions"] = np.zeros(len(arrays["rewards"]), np.int64)
+    arrays["actions"][3] = 2
+    with pytest.raises(InputError, match="'actions' row 3 is choice 2, but choices are 0 to 1"):
+        data.load(f"file/{write_file(tmp_path / 'mine.npz', arrays)}")
