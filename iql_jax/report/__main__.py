@@ -3,6 +3,7 @@
     python -m iql_jax.report plot DIR...       pictures in every run directory
     python -m iql_jax.report table DIR...      scores, with published ones beside them
     python -m iql_jax.report compare DIR...    methods compared over common data
+    python -m iql_jax.report book DIR...       all of it as one page, with the commands
 
 A DIR is a run directory or one that has run directories below it.
 """
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from iql_jax.errors import InputError
 from iql_jax.report import pictures, runs, tables
+from iql_jax.report.book import results_book
 from iql_jax.report.files import write_atomic
 from iql_jax.report.groups import group_runs
 
@@ -28,6 +30,9 @@ def _parser() -> argparse.ArgumentParser:
     plot = commands.add_parser("plot", help="learning curves, distributions, mazes")
     table = commands.add_parser("table", help="last and best scores with intervals")
     compare = commands.add_parser("compare", help="interquartile mean, probability of improvement")
+    book = commands.add_parser("book", help="scores by kind of data, commands, published tables")
+    book.add_argument("directories", nargs="*", metavar="DIR")
+    book.add_argument("--output", type=Path, help="file to write instead of the terminal")
     for command in (plot, table, compare):
         command.add_argument("directories", nargs="+", metavar="DIR")
         command.add_argument("--by", help="setting that names the method, e.g. expectile")
@@ -39,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     plot.set_defaults(run=_plot)
     table.set_defaults(run=_table)
     compare.set_defaults(run=_compare)
+    book.set_defaults(run=_book)
     return parser
 
 
@@ -65,6 +71,11 @@ def _table(arguments: argparse.Namespace) -> None:
 def _compare(arguments: argparse.Namespace) -> None:
     groups = group_runs(runs.find_runs(arguments.directories), arguments.by)
     _give(tables.comparison_table(groups, arguments.score, arguments.format), arguments.output)
+
+
+def _book(arguments: argparse.Namespace) -> None:
+    found = runs.find_runs(arguments.directories) if arguments.directories else []
+    _give(results_book(found).rstrip("\n"), arguments.output)
 
 
 def _give(text: str, output: Path | None) -> None:

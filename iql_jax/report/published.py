@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import importlib.resources
 import json
+from typing import Any
 
 PREFIX = "d4rl/"
 
@@ -30,7 +31,8 @@ class Published:
 
 
 @functools.cache
-def _entries() -> list[dict]:
+def entries() -> list[dict[str, Any]]:
+    """Return every published table: recipe, source, protocol, phase, scores, unchecked."""
     text = importlib.resources.files(__package__).joinpath("published.json").read_text()
     return json.loads(text)
 
@@ -47,7 +49,7 @@ def lookup(dataset: str, phase: str = "offline") -> list[Published]:
         return []
     name = dataset.removeprefix(PREFIX)
     found = []
-    for entry in _entries():
+    for entry in entries():
         if entry["phase"] != phase or name not in entry["scores"]:
             continue
         value = entry["scores"][name]

@@ -14,7 +14,7 @@ from iql_jax.report.summary import align, interval, number
 
 FORMATS = ("text", "markdown", "csv", "latex")
 _UNCHECKED = "*"
-_WORDS = ("data", "method", "measure", "published", "first > second")
+_WORDS = ("data", "method", "measure", "published", "first > second", "command")
 
 Rows = list[tuple[str, ...]]
 
