@@ -9,11 +9,13 @@ import pytest
 
 from iql_jax import agents
 from iql_jax.config import (
+    DiffusionSettings,
     OnlineConfig,
     RunConfig,
     add_online,
     base_config,
     from_config_dict,
+    idql_config,
     validate,
 )
 from iql_jax.errors import InputError
@@ -126,6 +128,79 @@ def test_flags_of_finetuning_override_the_config():
     assert config.actor_decay_steps == math.inf
     with pytest.raises(InputError, match=r"updates_per_step is for finetuning.*train_finetune"):
         from_config_dict(base_config(), updates_per_step=4)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("hidden_dim", 0, "a count of at least 1"),
+        ("num_blocks", -1, "a count of at least 0"),
+        ("time_dim", 7, "even, at least 2"),
+        ("time_hidden_dims", (), "widths of at least 1"),
+        ("activation", "relu", "one of mish, swish"),
+        ("num_diffusion_steps", 0, "a count of at least 1"),
+        ("schedule", "sigmoid", "one of vp, cosine, linear"),
+        ("ema_rate", 0.0, "in (0, 1]"),
+        ("weight_decay", -1.0, "a number >= 0"),
+        ("policy_updates", 3, "a count that divides batch_size, which is 256"),
+        ("critic_batch_size", 257, "from 1 to batch_size, which is 256"),
+        ("weighting", "soft", "one of none, exponential, implicit, hard"),
+        ("num_candidates", 0, "a count of at least 1"),
+        ("acting_rule", "max", "one of argmax, implicit, softmax"),
+        ("exploration_rule", "max", "one of argmax, implicit, softmax"),
+        ("softmax_temperature", 0.0, "above 0"),
+    ],
+)
+def test_bad_diffusion_settings_are_refused_by_name(field, value, message):
+    diffusion = dataclasses.replace(DiffusionSettings(), **{field: value})
+    with pytest.raises(InputError) as caught:
+        validate(RunConfig(agent="idql", diffusion=diffusion))
+    assert f"diffusion.{field} is {value!r}, but must be {message}" in str(caught.value)
+
+
+def test_discrete_actions_have_no_gradient_and_no_diffusion():
+    with pytest.raises(InputError, match="policy_extraction is 'ddpg_bc', but must be awr where"):
+        validate(RunConfig(policy_distribution="categorical", policy_extraction="ddpg_bc"))
+    with pytest.raises(InputError, match="agent is 'idql', but must be iql or bc for discrete"):
+        validate(RunConfig(policy_distribution="categorical", agent="idql"))
+
+
+@pytest.mark.parametrize("name", ["idql_mujoco", "idql_antmaze"])
+@pytest.mark.parametrize("recipe", ["paper", "last_commit", "small"])
+def test_every_recipe_of_idql_builds(name, recipe):
+    path = next(path for path in CONFIGS if path.stem == name)
+    config = from_config_dict(load(path).get_config(recipe))
+    assert config.agent == "idql"
+    assert config.expectile == (0.9 if name == "idql_antmaze" else 0.7)
+    if recipe == "paper":
+        sizes = (config.batch_size, config.max_steps, config.dropout_rate)
+        assert sizes == (2048, 1_500_000, 0.1)
+        assert config.diffusion == DiffusionSettings()
+
+
+def test_an_unknown_recipe_or_variant_is_refused_with_the_known_ones():
+    by_name = {path.stem: load(path) for path in CONFIGS}
+    with pytest.raises(InputError, match="no recipe 'big' of IDQL: choose one of paper, last_comm"):
+        by_name["idql_mujoco"].get_config("big")
+    with pytest.raises(InputError, match=r"no variant 'both' .*: choose one of critics_only, poli"):
+        by_name["idql_antmaze_finetune"].get_config("both")
+
+
+@pytest.mark.parametrize(("variant", "steps"), [("critics_only", 1e6), ("policy_too", 2e6)])
+def test_the_variants_of_idqls_finetuning(variant, steps):
+    path = next(path for path in CONFIGS if path.stem == "idql_antmaze_finetune")
+    config = from_config_dict(load(path).get_config(variant))
+    assert config.diffusion.finetune_policy == (variant == "policy_too")
+    assert config.actor_decay_steps == steps  # to 0 when the policy has had its last update
+    assert (config.online.sampling, config.online.warmup_steps) == ("symmetric", 5_000)
+
+
+def test_an_unknown_field_of_diffusion_is_refused():
+    config = idql_config()
+    with config.unlocked():
+        config.diffusion.steps = 5
+    with pytest.raises(InputError, match=r"config field 'diffusion\.steps' does not exist"):
+        from_config_dict(config)
 
 
 def test_an_unknown_field_of_a_config_file_is_refused():

@@ -94,6 +94,10 @@ def test_mistakes_of_the_caller_are_refused(tmp_path):
     with pytest.raises(ValueError, match="no evaluation columns"):
         log.log_evaluation(1, {"scores": 1.0})
     evaluation(log, 10)
+    log.log_metrics(10, {"training/x": 1.0})
+    log.log_metrics(10, {"evaluation/score@16": 2.0})  # more of the same update is no mistake
+    with pytest.raises(ValueError, match="metrics of update 9 after those of update 10"):
+        log.log_metrics(9, {"training/x": 1.0})
     with pytest.raises(ValueError, match="evaluation of update 10 after those of update 10"):
         evaluation(log, 10)
     log.close()

@@ -5,7 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from iql_jax import agents
+from iql_jax.config import RunConfig
 from iql_jax.data import transforms
+from iql_jax.errors import InputError
 from iql_jax.training import evaluation, population
 from iql_jax.training.problem import Problem, Transforms
 
@@ -132,3 +135,48 @@ def test_one_policy_call_serves_all(members):
     made(states(*([0.0] * members)), 0)
     made(states(*([0.0] * members)), 1)
     assert evaluation.act_many._cache_size() == before + 1
+
+
+class choosing:
+    """An agent whose action is its configuration."""
+
+    @staticmethod
+    def sample_actions(config, state, observations, key, *, temperature):
+        return jnp.full((observations.shape[0], 1), config)
+
+    @staticmethod
+    def acting_by(config, num_candidates, acting_rule):
+        return num_candidates / 100 if acting_rule is None else acting_rule
+
+
+def test_other_ways_to_act_play_the_same_episodes():
+    made = evaluation.Evaluator(
+        choosing, 0.5, population.choose_layout(1), problem(), [3], 10, "float32"
+    )
+    ways = evaluation.ways_to_act(choosing, 0.5, ["25", "64:0.75"])
+    assert ways == {"25": 0.25, "64:0.75": "0.75"}
+    own = made(states(0.0), update=2)
+    other = made.acting_by(ways["25"])(states(0.0), update=2)
+    np.testing.assert_array_equal(own.lengths, other.lengths)
+    np.testing.assert_allclose(own.returns, 0.5 * own.lengths)
+    np.testing.assert_allclose(other.returns, 0.25 * own.lengths)
+    assert 0 < other.acting_seconds < other.wall_seconds
+
+
+@pytest.mark.parametrize("text", ["", "many", "-1", "1.5", ":argmax"])
+def test_ways_to_act_that_are_none_are_refused(text):
+    with pytest.raises(InputError, match="eval_candidates has"):
+        evaluation.ways_to_act(choosing, 0.5, [text])
+
+
+def test_an_agent_without_candidates_says_so():
+    with pytest.raises(InputError, match="candidates are drawn by the agent idql alone"):
+        evaluation.ways_to_act(agents.get("iql"), None, ["16"])
+
+
+def test_a_rule_that_is_none_is_refused():
+    config = agents.get("idql").make_config(RunConfig(agent="idql").settings(), 3, 2)
+    with pytest.raises(InputError, match="acting_rule is 'best', but must be one of argmax"):
+        evaluation.ways_to_act(agents.get("idql"), config, ["16:best"])
+    with pytest.raises(InputError, match="num_candidates is 0"):
+        evaluation.ways_to_act(agents.get("idql"), config, ["0"])
