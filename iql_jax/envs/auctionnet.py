@@ -111,7 +111,7 @@ class AuctionReplayEnv(gymnasium.Env[np.ndarray, np.ndarray]):
                 )
             column = int(found[0])
         self._account = _Account(column)
-        return self._observation(), self._info()
+        return self.observation(), self._info()
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         (factor,) = np.asarray(action, np.float64)
@@ -121,7 +121,7 @@ class AuctionReplayEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         self._auction(max(float(factor), 0.0))
         account.tick += 1
         ended = account.tick == NUM_TICKS or self.budget - account.cost < _LEAST_BUDGET
-        return self._observation(), self._score() - before, ended, False, self._info()
+        return self.observation(), self._score() - before, ended, False, self._info()
 
     def _auction(self, factor: float) -> None:
         """Adds a tick's auctions to the account."""
@@ -157,7 +157,8 @@ class AuctionReplayEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     def _score(self) -> float:
         return score(self._account.conversions, self._account.cost, self.cpa_limit)
 
-    def _observation(self) -> np.ndarray:
+    def observation(self) -> np.ndarray:
+        """Returns f64[16], AuctionNet's state before the next tick."""
         account, period = self._account, self.period
         tick = account.tick
         means = np.array(account.means or [[0.0] * len(_HISTORY)])
