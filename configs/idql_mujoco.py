@@ -1,7 +1,7 @@
 """IDQL on D4RL's hopper, halfcheetah and walker2d, the paper's settings.
 
 Command:      python train_offline.py --config=configs/idql_mujoco.py --env_name=hopper-medium-v2
-              for a GPU: an update is 25 GFLOP, 40 times IQL's
+              for a GPU: an update is 20 GFLOP, 34 times IQL's
 Each N:       add --eval_candidates=16,64,256
 Last commit:  --config=configs/idql_mujoco.py:last_commit
               the authors' later sizes, of which they say that they score 2 to 4 points less

@@ -1,6 +1,6 @@
 """A diffusion model of actions: noise predictor, schedules, loss and sampler (DDPM).
 
-Ho, Jain and Abbeel 2020, https://arxiv.org/abs/2006.11239, with the network of IDQL, appendix C of
+Ho, Jain and Abbeel 2020, https://arxiv.org/abs/2006.11239, with the network of IDQL,
 https://arxiv.org/abs/2304.10573: a residual network with LayerNorm on the noisy action, the state
 and learnable Fourier features of the diffusion step.
 

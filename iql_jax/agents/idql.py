@@ -234,7 +234,7 @@ def policy_weight(
 ) -> jax.Array:
     """Returns the weight of each transition in the policy's loss: f32[B] >= 0.
 
-    All ones in IDQL proper. The others are the paper's ablation, section 6: they let the policy
+    All ones in IDQL proper. The others are the ablation of the authors' code: they let the policy
     itself prefer better actions. All are bounded, as IQL's is, so that no outlier dominates.
     """
     if config.weighting == "none":

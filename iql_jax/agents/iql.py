@@ -265,7 +265,7 @@ def update_policy_up_q(
     """Returns the policy after one step of DDPG+BC, and metrics.
 
     Up the least Q(s, pi(s)) and the likelihood of the data: Park et al. 2024,
-    https://arxiv.org/abs/2406.09329, equation (6).
+    https://arxiv.org/abs/2406.09329.
 
     Args:
       config: shapes.

@@ -1,7 +1,7 @@
 """Elementwise losses, named after the papers, and the policies that they imply.
 
-IQL: https://arxiv.org/abs/2110.06169. IDQL: https://arxiv.org/abs/2304.10573, whose section 4
-generalises V's loss to any convex f of u = min Q(s, a) - V(s). Its least point is the V of an
+IQL: https://arxiv.org/abs/2110.06169. IDQL: https://arxiv.org/abs/2304.10573, which generalises
+V's loss to any convex f of u = min Q(s, a) - V(s). Where it is least, V is the mean of Q under an
 *implicit policy*: the behaviour's, reweighted by |f'(u)| / |u|.
 
 Callers reduce over the batch. Every function works on arrays of any shape.
@@ -35,7 +35,7 @@ def expectile_loss(diff: jax.Array, expectile: jax.Array | float) -> jax.Array:
 
 
 def quantile_loss(diff: jax.Array, quantile: jax.Array | float) -> jax.Array:
-    """Returns |quantile - 1(diff < 0)| |diff|, table 1 of the IDQL paper.
+    """Returns |quantile - 1(diff < 0)| |diff|, the IDQL paper's quantile objective.
 
     Args:
       diff: f32[...], target minus prediction: min Q(s, a) - V(s).
@@ -45,7 +45,7 @@ def quantile_loss(diff: jax.Array, quantile: jax.Array | float) -> jax.Array:
 
 
 def exponential_loss(diff: jax.Array, alpha: jax.Array | float) -> jax.Array:
-    """Returns what has the gradient of exp(alpha diff) / alpha - diff, table 1 of the IDQL paper.
+    """Returns what has the gradient of exp(alpha diff) / alpha - diff, of the IDQL paper.
 
     Its value is the authors': (exp(alpha diff) - 1) diff, with no gradient through the first
     factor, which is at most 5.
@@ -85,8 +85,9 @@ def value_loss(objective: str, diff: jax.Array, numbers: CriticNumbers) -> jax.A
 def implicit_weight(objective: str, adv: jax.Array, numbers: CriticNumbers) -> jax.Array:
     """Returns |f'(adv)| / |adv| >= 0 up to a factor: the implicit policy over the behaviour's.
 
-    Theorem 4.1 of the IDQL paper. The authors' code has two of the three otherwise: it divides the
-    quantile's weight by the signed advantage, and its exponential weight is a constant.
+    The IDQL paper's theorem on implicit policies. The authors' code has two of the three otherwise:
+    it divides the quantile's weight by the signed advantage, and its exponential weight is a
+    constant.
 
     Args:
       objective: one of `CRITIC_OBJECTIVES`, that V was trained with.
@@ -118,7 +119,7 @@ def awr_weight(
 
 
 def ddpg_bc_loss(q: jax.Array, log_prob: jax.Array, bc_coefficient: jax.Array | float) -> jax.Array:
-    """Returns -q / mean|q| - bc_coefficient * log_prob: f32[B], equation (6) of Park et al. 2024.
+    """Returns -q / mean|q| - bc_coefficient * log_prob: f32[B], of Park et al. 2024.
 
     Dividing by the batch's mean |q|, through which no gradient flows, makes the coefficient mean
     the same whatever the scale of rewards (https://arxiv.org/abs/2406.09329).

@@ -69,7 +69,7 @@ def test_implicit_weight(objective, adv, expected):
 
 @pytest.mark.parametrize("objective", losses.CRITIC_OBJECTIVES)
 def test_v_is_the_mean_of_q_under_the_implicit_policy(objective):
-    # Theorem 4.1 of the IDQL paper, for actions of equal probability.
+    # The IDQL paper's theorem on implicit policies, for actions of equal probability.
     q = jnp.array([0.0, 0.5, 2.0, 3.0])
 
     def slope(v):
