@@ -31,3 +31,19 @@ def shared() -> pathlib.Path:
     if not path.is_dir():
         pytest.skip(f"needs the golden files and sample data in {path}")
     return path
+
+
+@pytest.fixture(scope="session")
+def pendulum_run(tmp_path_factory) -> pathlib.Path:
+    """A finished run in Pendulum: two good members, and one whose training was not finite."""
+    from iql_jax.training.members import Member
+    from iql_jax.training.offline import train_offline
+    from iql_jax.training.run_directory import RunOptions
+    from tests.training.small_runs import MEMBERS, small_config, write_data
+
+    folder = tmp_path_factory.mktemp("pendulum")
+    config = small_config(write_data(folder / "data.npz"))
+    members = [*MEMBERS, Member(5, {"critic_lr": 1e30})]
+    options = RunOptions(str(folder / "run"), on_nan="drop")
+    assert train_offline(config, members, options) == 0
+    return folder / "run"

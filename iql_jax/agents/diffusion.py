@@ -284,7 +284,7 @@ def sample(
       key: typed PRNG key.
     """
     start_key, steps_key = jax.random.split(key)
-    shape = (len(observations), num_candidates, config.action_dim)
+    shape = (observations.shape[0], num_candidates, config.action_dim)
     start = jax.random.normal(start_key, shape)
     return denoise(config, params, observations, start, steps_key)
 

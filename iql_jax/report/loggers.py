@@ -318,15 +318,23 @@ def _last_update(path: Path) -> int | None:
     return _update_of(lines[-1]) if lines else None
 
 
-def _truncate(run_dir: Path, update: int, say: Callable[[str], None]) -> None:
-    """Drop torn lines and all rows after `update` from the files of a run."""
-    for path in (run_dir / name for name in (METRICS, EVALUATIONS, HISTOGRAMS)):
+def _truncate(run_dir: Path, update: int, evaluated: int, say: Callable[[str], None]) -> None:
+    """Drop torn lines and all rows after `update`, or `evaluated`, from the files of a run."""
+    for name, last in ((METRICS, update), (EVALUATIONS, evaluated), (HISTOGRAMS, evaluated)):
+        path = run_dir / name
         if not path.is_file():
             continue
         unreadable = sum(_update_of(line) is None for line in whole_lines(path))
         if unreadable:  # no kill does this; a failing disk does
             say(f"warning: dropped {unreadable} unreadable lines of '{path}'")
-        keep_lines(path, lambda line: (found := _update_of(line)) is not None and found <= update)
+
+        def wanted(line: str, last: int = last) -> bool:
+            found = _update_of(line)
+            # Some evaluations add rows to the metrics.
+            last = min(last, evaluated) if '"evaluation/' in line else last
+            return found is not None and found <= last
+
+        keep_lines(path, wanted)
 
 
 def open_run(
@@ -336,6 +344,7 @@ def open_run(
     connect: Sequence[Callable[[], tuple[str, Sink] | None]] = (),
     say: Callable[[str], None] | None = None,
     lock: io.IOBase | None = None,
+    evaluated_at: int | None = None,
 ) -> RunLog:
     """Return the log of a run, its files open and locked.
 
@@ -349,6 +358,8 @@ def open_run(
         e.g. `wandb_logger.connector(...)`, `tensorboard_logger.connector(...)`.
       say: prints one line; to standard error by default.
       lock: what `lock_run` returned, if the caller holds the directory already.
+      evaluated_at: the update of the last evaluation that the checkpoint knows of, where that may
+        be before `resume_at`; later evaluations and histograms are dropped.
 
     Raises:
       InputError: if the directory cannot be written, holds another run and `resume_at` is None, or
@@ -359,7 +370,7 @@ def open_run(
     lock = lock or lock_run(run_dir)
     try:
         if resume_at is not None:
-            _truncate(run_dir, resume_at, say)
+            _truncate(run_dir, resume_at, resume_at if evaluated_at is None else evaluated_at, say)
         elif any((run_dir / name).exists() for name in (METRICS, EVALUATIONS)):
             raise InputError(
                 f"'{run_dir}' already holds a run; continue it with --resume or choose another "

@@ -222,9 +222,10 @@ def distributions(title: str, rows: Sequence[Mapping[str, Any]]) -> Figure:
         if name == "advantage":
             axes.axvline(0, color="0.4", linestyle=":", linewidth=1)
         axes.set_title(f"{name} after {update:,} updates", fontsize="medium")
-        _dress(axes, "probability density", f"{name} (discounted return)")
-        if len(shown) <= len(COLOURS):
-            axes.legend(frameon=False, fontsize="small")
+        unit = "log density" if name == "log_prob" else "discounted return"
+        _dress(axes, "probability density", f"{name} ({unit})")
+        if len(shown) <= len(COLOURS):  # a place of its own: to look for the best takes seconds
+            axes.legend(frameon=False, fontsize="small", loc="upper left")
     return figure
 
 

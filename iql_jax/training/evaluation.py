@@ -21,6 +21,10 @@ from iql_jax.training.problem import Problem
 # Environments alive at once; further episodes are played in further waves.
 MAX_ENVS = 1024
 
+# Called with observations f32[P, n, O] and played bool[P, n] at the start of the first wave of
+# episodes and after each of its steps.
+Watch = Callable[[np.ndarray, np.ndarray], None]
+
 # Evaluation draws from streams of its own, so that it can never change training.
 _STREAM = 0xE7A1
 
@@ -143,7 +147,12 @@ class Evaluator:
         return other
 
     def __call__(
-        self, states: Any, update: int, stopped: Callable[[], bool] = lambda: False
+        self,
+        states: Any,
+        update: int,
+        stopped: Callable[[], bool] = lambda: False,
+        watch: Watch | None = None,
+        members: Sequence[int] | None = None,
     ) -> Evaluation | None:
         """Returns the evaluation of these states, or None if `stopped` became true meanwhile.
 
@@ -153,15 +162,22 @@ class Evaluator:
           states: states of P members; not changed.
           update: the number of updates done, which the episodes' seeds depend on.
           stopped: asked at every step.
+          watch: shown the first wave of episodes as they go.
+          members: those who play, where some are no longer fit to; the others score 0.
         """
         start, self._acting_seconds = time.perf_counter(), 0.0
         seeds, keys = self._streams(update)
+        plays = np.isin(
+            np.arange(len(self._seeds)), range(len(seeds)) if members is None else members
+        )
         waves = []
         for first in range(0, self.num_episodes, self._per_wave):
-            wave = self._play(states, seeds[:, first : first + self._per_wave], keys, stopped)
+            wave_seeds = seeds[:, first : first + self._per_wave]
+            wave = self._play(states, wave_seeds, keys, plays, stopped, watch)
             if wave is None:
                 return None
             waves.append(wave)
+            watch = None
         returns, lengths, success = (np.concatenate(x, axis=1) for x in zip(*waves, strict=True))
         return Evaluation(
             returns=returns,
@@ -181,13 +197,19 @@ class Evaluator:
         return words[:, 1:] >> 1, jax.device_put(keys, self._layout.members(len(self._seeds)))
 
     def _play(
-        self, states: Any, seeds: np.ndarray, keys: jax.Array, stopped: Callable[[], bool]
+        self,
+        states: Any,
+        seeds: np.ndarray,
+        keys: jax.Array,
+        plays: np.ndarray,
+        stopped: Callable[[], bool],
+        watch: Watch | None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
         """Returns returns, lengths and success [P, n] of one episode for each seed u32[P, n]."""
         num_members, num_episodes = seeds.shape
         shape = (num_members, self._per_wave)
         active = np.zeros(shape, bool)
-        active[:, :num_episodes] = True
+        active[plays, :num_episodes] = True
         all_seeds = np.zeros(shape, np.int64)
         all_seeds[:, :num_episodes] = seeds
         observations = self._envs.reset_where(active.ravel(), all_seeds.ravel().tolist())
@@ -195,6 +217,8 @@ class Evaluator:
         lengths = np.zeros(shape, np.int64)
         success = np.zeros(shape, bool)
         step = 0
+        if watch is not None:
+            watch(observations.reshape(*shape, -1), active)
         while active.any():
             if stopped():
                 return None
@@ -204,6 +228,8 @@ class Evaluator:
             returns += np.where(active, result.rewards.reshape(shape), 0.0)
             lengths += active
             success |= active & result.success.reshape(shape)
+            if watch is not None:
+                watch(observations.reshape(*shape, -1), active)
             active &= ~(result.terminated | result.truncated).reshape(shape)
             step += 1
         return tuple(x[:, :num_episodes] for x in (returns, lengths, success))  # type: ignore[return-value]
@@ -221,6 +247,27 @@ class Evaluator:
         flat = np.asarray(actions).reshape(-1, actions.shape[-1])
         self._acting_seconds += time.perf_counter() - start
         return transforms.action.to_env(flat)
+
+    def episode(
+        self, states: Any, update: int, member: int
+    ) -> tuple[int, Callable[[np.ndarray, int], np.ndarray]]:
+        """Returns the seed of the first episode of a member's evaluation, and how it acts in it.
+
+        Args:
+          states: states of P members.
+          update: the number of updates done.
+          member: whose episode.
+
+        The policy takes an observation f32[O] and the step, and returns the environment's action
+        f32[A].
+        """
+        seeds, keys = self._streams(update)
+
+        def act(observation: np.ndarray, step: int) -> np.ndarray:
+            everyone = np.broadcast_to(observation, (len(self._seeds), 1, len(observation)))
+            return self._actions(states, everyone, keys, step)[member]
+
+        return int(seeds[member, 0]), act
 
     def close(self) -> None:
         """Closes the environments."""

@@ -15,7 +15,7 @@ from iql_jax.agents.optim import Metrics
 from iql_jax.config import PRECISIONS, OnlineConfig, RunConfig
 from iql_jax.errors import InputError
 from iql_jax.report.progress import Progress
-from iql_jax.training import offline, online_buffer, population, session
+from iql_jax.training import loop, offline, online_buffer, population, session
 from iql_jax.training.acting import ActingEnvironments
 from iql_jax.training.checkpoint import Checkpoints
 from iql_jax.training.members import Member
@@ -54,8 +54,8 @@ def train_finetune(
             states = _take_over(run, states, Path(from_run))
         states = offline.train(run, states)
         if not run.signals.stopped():
-            _act_and_learn(run, states)
-        return session.finish(run)
+            states = _act_and_learn(run, states)
+        return session.finish(run, states)
 
 
 def _last_update(from_run: str) -> int:
@@ -233,8 +233,8 @@ def act_first(
         )
 
 
-def _act_and_learn(run: Session, states: Any) -> None:
-    """Acts and learns to the last environment step or the first signal, and saves that."""
+def _act_and_learn(run: Session, states: Any) -> Any:
+    """Acts and learns to the last environment step or the first signal; saves and returns that."""
     setup, done, config = run.setup, run.done, run.setup.config
     online = config.online
     assert online is not None
@@ -252,12 +252,12 @@ def _act_and_learn(run: Session, states: Any) -> None:
         run.progress = stack.enter_context(
             Progress(config.max_steps, done.env_steps, "environment steps")
         )
-        _loop(run, states, online, envs, log)
+        return _loop(run, states, online, envs, log)
 
 
 def _loop(
     run: Session, states: Any, online: OnlineConfig, envs: ActingEnvironments, log: TransitionLog
-) -> None:
+) -> Any:
     setup, done, config = run.setup, run.done, run.setup.config
     agent_config = setup.agent.for_online_training(setup.agent_config)
     programs = (setup.agent, agent_config, setup.layout)
@@ -273,6 +273,8 @@ def _loop(
     actions, buffer = _begin(run, states, online, envs, log)
     unread: list[tuple[Metrics, jax.Array]] = []
     saved = done.env_steps
+    if done.env_steps and _evaluation_is_due(run):  # stopped between these steps and their scores
+        _assess_and_save(run, states, actions, unread, online, envs, log)
     while done.env_steps < config.max_steps and not run.signals.stopped():
         rows = envs.step(actions)
         log.append(rows)
@@ -302,13 +304,12 @@ def _loop(
         at_end = done.env_steps == config.max_steps
         if done.env_steps % config.log_interval == 0 or at_end:
             _write_row(run, unread, online, envs)
-        evaluating = _evaluation_is_due(run)
-        if evaluating or at_end or session.save_is_due(run):
-            score = session.evaluate(run, states) if evaluating else None
-            _save(run, states, actions, unread, online, envs, log, score)
+        if _evaluation_is_due(run) or at_end or loop.save_is_due(run):
+            _assess_and_save(run, states, actions, unread, online, envs, log)
             saved = done.env_steps
     if saved != done.env_steps:
-        _save(run, states, actions, unread, online, envs, log)
+        _assess_and_save(run, states, actions, unread, online, envs, log)
+    return states
 
 
 def _begin(
@@ -352,8 +353,8 @@ def _begin(
 def _read(run: Session, unread: list[tuple[Metrics, jax.Array]], online: OnlineConfig) -> None:
     """Adds what the steps since the last reading measured to the current row of metrics."""
     for metrics, broken_at in jax.device_get(unread):
-        session.drop_broken(run, broken_at)
-        session.add_metrics(run, metrics, online.updates_per_step)
+        loop.drop_broken(run, broken_at)
+        loop.add_metrics(run, metrics, online.updates_per_step)
     unread.clear()
 
 
@@ -365,16 +366,16 @@ def _write_row(
 ) -> None:
     _read(run, unread, online)
     if run.done.num_summed:  # nothing was learned yet while warming up
-        session.write_row(run, **envs.take_finished())
+        loop.write_row(run, **envs.take_finished())
 
 
 def _evaluation_is_due(run: Session) -> bool:
     config, done = run.setup.config, run.done
     at_boundary = done.env_steps % config.eval_interval == 0 or done.env_steps == config.max_steps
-    return run.evaluator is not None and at_boundary and run.log.last_evaluation != done.update
+    return done.update > 0 and at_boundary and done.assessed != done.update
 
 
-def _save(
+def _assess_and_save(
     run: Session,
     states: Any,
     actions: np.ndarray,
@@ -382,10 +383,11 @@ def _save(
     online: OnlineConfig,
     envs: ActingEnvironments,
     log: TransitionLog,
-    score: float | None = None,
 ) -> None:
-    """Begins a checkpoint, after the transitions it stands on are safe on disk."""
+    """Evaluates where due, then begins a checkpoint; what it stands on is safe on disk first."""
     _read(run, unread, online)
+    loop.check_finite(run, states)
+    score = loop.assess(run, states) if _evaluation_is_due(run) else None
     at_end = run.done.env_steps == run.setup.config.max_steps
     if not envs.resumable and not at_end and not run.signals.stopped():
         return
@@ -396,4 +398,4 @@ def _save(
             "actions": actions.tolist(),
             "checksum": checksum,
         }
-    session.save(run, states, score)
+    loop.save(run, states, score)

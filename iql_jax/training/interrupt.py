@@ -1,9 +1,42 @@
 """Ctrl-C and SIGTERM as a question the training loop asks, so that it can save before it ends."""
 
+import contextlib
 import signal
 import sys
+from collections.abc import Iterator
 from types import FrameType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class _Stopped(BaseException):
+    """Carries the signal out of whatever was going on."""
+
+    def __init__(self, number: int):
+        self.signal = signal.Signals(number)
+
+
+@contextlib.contextmanager
+def nothing_to_save() -> Iterator[None]:
+    """While open, SIGINT and SIGTERM end the process at once, with a message and their status."""
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        raise _Stopped(number)
+
+    previous = {number: signal.signal(number, stop) for number in _SIGNALS}
+    try:
+        yield
+    except _Stopped as stopped:
+        print(
+            f"\n{stopped.signal.name}: stopped before training began; there was nothing to save",
+            file=sys.stderr,
+            flush=True,
+        )
+        sys.exit(128 + stopped.signal)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 class StopSignals:
@@ -14,7 +47,7 @@ class StopSignals:
         self._previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _SIGNALS:
             self._previous[number] = signal.signal(number, self._handle)
         return self
 

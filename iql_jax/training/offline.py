@@ -5,11 +5,12 @@ import functools
 from typing import Any
 
 from iql_jax.config import PRECISIONS, RunConfig
-from iql_jax.training import session
+from iql_jax.training import loop, session
 from iql_jax.training.feed import DeviceFeed, HostFeed, map_rows, pieces_of
+from iql_jax.training.loop import Chunk
 from iql_jax.training.members import Member
 from iql_jax.training.run_directory import RunOptions
-from iql_jax.training.session import Chunk, Session
+from iql_jax.training.session import Session
 
 
 def train_offline(config: RunConfig, members: list[Member], options: RunOptions) -> int:
@@ -25,14 +26,13 @@ def train_offline(config: RunConfig, members: list[Member], options: RunOptions)
         no longer finite.
     """
     with session.open_session(config, members, options) as (run, states):
-        train(run, states)
-        return session.finish(run)
+        return session.finish(run, train(run, states))
 
 
 def train(run: Session, states: Any) -> Any:
     """Trains to the last update or the first signal, saves that, and returns the states."""
-    if session.evaluation_is_due(run):  # the run was stopped between this update and its scores
-        session.evaluate(run, states)
+    if loop.assessment_is_due(run):  # the run was stopped between this update and its scores
+        loop.assess_and_save(run, states)
     with contextlib.closing(_open_feed(run)) as feed:
         return _loop(run, states, feed)
 
@@ -43,7 +43,7 @@ def _open_feed(run: Session) -> DeviceFeed | HostFeed:
     programs = (setup.agent, setup.agent_config, setup.layout)
     if setup.options.data_location == "device":
         return DeviceFeed(*programs, setup.training_keys, setup.problem.rows)
-    length = functools.partial(session.chunk_length, setup)
+    length = functools.partial(loop.chunk_length, setup)
     return HostFeed(
         *programs,
         setup.training_keys,
@@ -56,25 +56,21 @@ def _open_feed(run: Session) -> DeviceFeed | HostFeed:
 def _loop(run: Session, states: Any, feed: DeviceFeed | HostFeed) -> Any:
     setup, done, config = run.setup, run.done, run.setup.config
     unlogged: Chunk | None = None
-    saved = done.update
     while done.update < setup.num_updates and not run.signals.stopped():
-        num_updates = session.chunk_length(setup, done.update)
+        num_updates = loop.chunk_length(setup, done.update)
         states, metrics, broken_at = feed.train(
             states, num_updates, config.batch_size, PRECISIONS[config.precision]
         )
         if unlogged is not None:
-            session.log_chunk(run, unlogged)  # while the device works on the chunk just begun
+            loop.log_chunk(run, unlogged)  # while the device works on the chunk just begun
         done.update += num_updates
         unlogged = Chunk(done.update, num_updates, metrics, broken_at)
-        evaluating = session.evaluation_is_due(run)
-        if evaluating or session.save_is_due(run):
-            session.log_chunk(run, unlogged)
+        if loop.assessment_is_due(run) or loop.save_is_due(run):
+            loop.log_chunk(run, unlogged)
             unlogged = None
-            score = session.evaluate(run, states) if evaluating else None
-            session.save(run, states, score)
-            saved = done.update
+            loop.assess_and_save(run, states)
     if unlogged is not None:
-        session.log_chunk(run, unlogged)
-    if saved != done.update:
-        session.save(run, states)
+        loop.log_chunk(run, unlogged)
+    if run.saved != done.update:
+        loop.assess_and_save(run, states)
     return states

@@ -1,7 +1,7 @@
 """What is learned from and acted in: a dataset as rows, its transforms, and the environment."""
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -78,6 +78,22 @@ class Problem:
         return envs.make(self.env_name)
 
 
+class EnvFacts(NamedTuple):
+    """What an environment is like.
+
+    Attributes:
+      observation_dim, action_dim: O and A.
+      low, high: f32[A], the bounds of its actions.
+      reports_success: whether it tells if the goal is reached.
+    """
+
+    observation_dim: int
+    action_dim: int
+    low: np.ndarray
+    high: np.ndarray
+    reports_success: bool
+
+
 def load_problem(config: RunConfig, evaluate: bool = True) -> Problem:
     """Returns the dataset of a configuration as rows, with its transforms and environment.
 
@@ -95,10 +111,8 @@ def load_problem(config: RunConfig, evaluate: bool = True) -> Problem:
     env_name = None
     if evaluate:
         env_name = raw.env_name if config.dataset is None else config.env_name
-    low = high = None
-    reports_success = False
-    if env_name is not None:
-        low, high, reports_success = _check_against(raw, env_name)
+    facts = None if env_name is None else _check_against(raw, env_name)
+    low, high = (None, None) if facts is None else (facts.low, facts.high)
     fitted = Transforms(
         reward=transforms.fit_reward(config.reward_transform, raw),
         observation=transforms.fit_observation(config.observation_transform, raw),
@@ -117,28 +131,46 @@ def load_problem(config: RunConfig, evaluate: bool = True) -> Problem:
             "fingerprint": fingerprint(raw),
         },
         env_name=env_name,
-        reports_success=reports_success,
+        reports_success=facts is not None and facts.reports_success,
     )
 
 
-def _check_against(raw: RawDataset, env_name: str) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Returns the environment's action bounds f32[A], f32[A], and whether it reports success.
+def _check_against(raw: RawDataset, env_name: str) -> EnvFacts:
+    """Returns what training needs to know of the environment.
 
     Raises:
       InputError: there is no such environment, or the data does not fit it.
     """
     try:
-        env = envs.make(env_name)
+        facts = inspect_env(env_name)
     except InputError as error:
         raise InputError(f"{error}; --noevaluate trains without an environment") from error
-    assert isinstance(env.observation_space, gymnasium.spaces.Box)
-    assert isinstance(env.action_space, gymnasium.spaces.Box)
-    validate(raw, env.observation_space.shape[0], env.action_space.shape[0], env_name)
-    low, high = env.action_space.low, env.action_space.high
-    env.reset(seed=0)
-    info = env.step(np.clip(np.zeros_like(low), low, high))[-1]
-    env.close()
-    return low, high, "success" in info
+    validate(raw, facts.observation_dim, facts.action_dim, env_name)
+    return facts
+
+
+def inspect_env(env_name: str) -> EnvFacts:
+    """Returns what an environment is like, after a step in it.
+
+    Raises:
+      InputError: there is no such environment.
+    """
+    env = envs.make(env_name)
+    try:
+        assert isinstance(env.observation_space, gymnasium.spaces.Box)
+        assert isinstance(env.action_space, gymnasium.spaces.Box)
+        low, high = env.action_space.low, env.action_space.high
+        env.reset(seed=0)
+        info = env.step(np.clip(np.zeros_like(low), low, high))[-1]
+        return EnvFacts(
+            observation_dim=env.observation_space.shape[0],
+            action_dim=env.action_space.shape[0],
+            low=low,
+            high=high,
+            reports_success="success" in info,
+        )
+    finally:
+        env.close()
 
 
 def _limit(rows: np.ndarray, config: RunConfig) -> np.ndarray:

@@ -8,10 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from iql_jax.config import RunConfig
 from iql_jax.errors import InputError
 from iql_jax.report.records import to_json
 
 RESUME_CHOICES = ("never", "auto", "must")
+
+# What a process leaves that was killed before `config.json`, which makes a run of a directory.
+_BEGUN = ("run.lock", ".writable", "record.json", "record.json.partial", "config.json.partial")
 
 # What may differ when a run is continued: how far it goes and what it reports on the way.
 CHANGEABLE = ("max_steps", "log_interval", "eval_interval")
@@ -19,13 +23,13 @@ CHANGEABLE = ("max_steps", "log_interval", "eval_interval")
 
 def prepare(
     save_dir: str | None, resume: str, dataset: str, agent: str, identity: Mapping[str, Any]
-) -> tuple[Path, bool]:
-    """Returns the run's directory, made if new, and whether a run in it is to be continued.
+) -> Path:
+    """Returns the run's directory, made if new; `holds_run` says whether to continue there.
 
     Args:
       save_dir: the directory; None makes a new one, `runs/<dataset>/<agent>/<time>`.
       resume: `never` refuses a directory that holds a run, `auto` continues it if there is one,
-        `must` refuses a directory that holds none.
+        `must` refuses a directory in which none was ever begun.
       dataset: for the name of a new directory.
       agent: likewise.
       identity: `{"config": {...}, "flags": {...}}` as `config.json` holds it.
@@ -36,22 +40,28 @@ def prepare(
     if save_dir is None:
         if resume == "must":
             raise InputError("--resume needs --save_dir=DIR, the directory of the run to continue")
-        return _new_directory(Path("runs") / dataset.strip("/").replace("/", "-") / agent), False
+        return _new_directory(Path("runs") / dataset.strip("/").replace("/", "-") / agent)
     path = Path(save_dir).expanduser()
-    if (path / "config.json").is_file():
+    if holds_run(path):
         if resume == "never":
             raise InputError(
                 f"'{path}' already holds a run; continue it with --resume, or choose another "
                 "--save_dir"
             )
         _check_identity(path, identity)
-        return path, True
-    if resume == "must":
+        return path
+    found = {file.name for file in path.iterdir()} if path.is_dir() else set()
+    if resume == "must" and not found.intersection(_BEGUN):
         raise InputError(f"'{path}' holds no run to resume; leave out --resume to start one there")
-    if path.is_dir() and any(path.iterdir()):
+    if found.difference(_BEGUN):
         raise InputError(f"'{path}' is not empty and holds no run; choose another --save_dir")
     _make(path)
-    return path, False
+    return path
+
+
+def holds_run(path: Path) -> bool:
+    """Returns whether a run was begun in a directory, so that there is something to continue."""
+    return (path / "config.json").is_file()
 
 
 def _new_directory(parent: Path) -> Path:
@@ -70,7 +80,7 @@ def _make(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / ".writable"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another process may make a run there just now
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise InputError(
@@ -86,7 +96,8 @@ def _check_identity(path: Path, identity: Mapping[str, Any]) -> None:
     """
     try:
         saved = json.loads((path / "config.json").read_text())
-        saved = {**saved["config"], **saved["flags"]}
+        # A setting added since then has its default, which is what that run did.
+        saved = {**to_json(RunConfig()), **saved["config"], **saved["flags"]}
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"'{path}/config.json' cannot be read: {error}") from error
     asked = to_json({**identity["config"], **identity["flags"]})
@@ -140,6 +151,7 @@ class RunOptions:
         file and brings batches to the device as they are needed, for data larger than that.
       eval_candidates: further ways to act that each evaluation scores, of an agent that chooses
         among candidates: `16`, `64:implicit`.
+      record_video: whether to write a video of an evaluation episode at the end.
     """
 
     save_dir: str | None = None
@@ -151,3 +163,4 @@ class RunOptions:
     tensorboard: bool = False
     data_location: str = "device"
     eval_candidates: tuple[str, ...] = ()
+    record_video: bool = False
