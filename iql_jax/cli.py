@@ -146,6 +146,9 @@ def define_flags(default_config: str) -> None:
         "Where the dataset is while training; host is for data larger than the device.",
     )
     flags.DEFINE_bool("tensorboard", False, "Write event files for TensorBoard too.")
+    flags.DEFINE_bool(
+        "record_video", False, "Write a video of an evaluation episode at the end: episode.mp4."
+    )
 
 
 def run_config() -> RunConfig:
@@ -164,6 +167,8 @@ def run_options() -> Any:
     from iql_jax.report import wandb_logger
     from iql_jax.training.run_directory import RunOptions
 
+    if FLAGS.record_video and "DISPLAY" not in os.environ:
+        os.environ.setdefault("MUJOCO_GL", "egl")  # read when mujoco is imported
     return RunOptions(
         save_dir=FLAGS.save_dir,
         resume=FLAGS.resume,
@@ -173,6 +178,7 @@ def run_options() -> Any:
         tensorboard=FLAGS.tensorboard,
         data_location=FLAGS.data_location,
         eval_candidates=tuple(FLAGS.eval_candidates),
+        record_video=FLAGS.record_video,
         wandb=wandb_logger.Settings(
             mode=FLAGS.wandb_mode,
             project=FLAGS.wandb_project,
