@@ -14,7 +14,7 @@ train: $(VENV)/.installed
 	$(VENV)/bin/python train_offline.py $(ARGS)
 
 test: $(VENV)/.installed-dev
-	$(VENV)/bin/python -m pytest $(ARGS)
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 slow: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m pytest -m slow $(ARGS)

@@ -130,6 +130,7 @@ def test_ogbenchs_critic_is_dense_gelu_layer_norm_for_each_layer():
     def norm(x):
         return (x - x.mean(axis=-1, keepdims=True)) / np.sqrt(x.var(axis=-1, keepdims=True) + 1e-6)
 
+    params = jax.tree.map(np.asarray, params)
     hidden = np.asarray(inputs)
     for i in range(2):
         layer = params["MLP_0"][f"Dense_{i}"]
