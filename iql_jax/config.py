@@ -384,9 +384,13 @@ def validate(config: RunConfig) -> None:
     ):
         _require(config, name, getattr(config, name) in allowed, "one of " + ", ".join(allowed))
     if config.policy_distribution == "categorical":
-        awr = config.policy_extraction == "awr"
-        _require(config, "policy_extraction", awr, "awr where policy_distribution is categorical")
+        where = "where policy_distribution is categorical"
+        awr, plain = config.policy_extraction == "awr", config.action_transform == "none"
+        _require(config, "policy_extraction", awr, f"awr {where}")
+        _require(config, "action_transform", plain, f"none {where}")
         _require(config, "agent", config.agent != "idql", "iql or bc for discrete actions")
+        if config.online is not None:
+            _require(config.online, "action_noise", config.online.action_noise == 0, f"0 {where}")
     if config.diffusion is not None:
         _validate_diffusion(config.diffusion, config.batch_size)
 

@@ -13,7 +13,8 @@ six months newer:
     policy = jax.export.deserialize(bytearray(open("policy.jaxpolicy", "rb").read()))
     actions = policy.call(observations, np.uint32(seed), np.float32(0.0))
 
-The second is for any ONNX runtime, and of Gaussian policies only; it acts as in evaluation.
+The second is for any ONNX runtime, and of Gaussian and categorical policies; it acts as in
+evaluation. A choice is a one-hot row in both.
 """
 
 import argparse
@@ -94,16 +95,16 @@ def load(path: str | Path) -> Callable[..., np.ndarray]:
 
 
 def export_onnx(policy: Policy) -> bytes:
-    """Returns the ONNX model of a Gaussian policy: observations f32[b, O] -> actions f32[b, A].
+    """Returns the ONNX model of a policy: observations f32[b, O] -> actions f32[b, A].
 
     Raises:
-      InputError: the policy is of another kind, or the package onnx is missing.
+      InputError: the policy is a diffusion one, or the package onnx is missing.
     """
     try:
         import onnx
     except ImportError as error:
         raise InputError(f"--format=onnx needs the package onnx: {_INSTALL}") from error
-    parameters = _gaussian_parameters(policy)
+    parameters = _parameters(policy)
     nodes, constants = _graph(policy, parameters)
     number = onnx.TensorProto.FLOAT
     graph = onnx.helper.make_graph(
@@ -123,16 +124,16 @@ def export_onnx(policy: Policy) -> bytes:
     return model.SerializeToString()
 
 
-def _gaussian_parameters(policy: Policy) -> dict[str, Any]:
+def _parameters(policy: Policy) -> dict[str, Any]:
     """Returns the parameters of the policy's network, NumPy leaves.
 
     Raises:
-      InputError: it is not a Gaussian one.
+      InputError: it is more than one network.
     """
     parameters = policy.state.policy.params["params"]
-    if not {"MLP_0", "mean"} <= parameters.keys():
+    if not ({"MLP_0", "mean"} <= parameters.keys() or {"MLP_0", "logits"} <= parameters.keys()):
         raise InputError(
-            "--format=onnx is for Gaussian policies, and this one is diffusion or categorical: "
+            "--format=onnx is for Gaussian and categorical policies, and this one is diffusion: "
             "export it with --format=jax"
         )
     return jax.tree.map(np.asarray, parameters)
@@ -145,15 +146,18 @@ def _graph(policy: Policy, parameters: dict[str, Any]) -> tuple[list[Any], dict[
     nodes: list[Any] = []
     constants: dict[str, np.ndarray] = {}
 
-    def add(operation: str, name: str, first: str, *others: str | np.ndarray | float) -> str:
+    def add(
+        operation: str, name: str, first: str, *others: str | np.ndarray | float, **attributes: Any
+    ) -> str:
         """Appends a node of values (by name) and constants; returns its name."""
         inputs = [first]
         for place, value in enumerate(others):
             if not isinstance(value, str):
-                constants[f"{name}/constant{place}"] = np.asarray(value, np.float32)
+                dtype = np.int64 if isinstance(value, int) else np.float32
+                constants[f"{name}/constant{place}"] = np.asarray(value, dtype)
                 value = f"{name}/constant{place}"
             inputs.append(value)
-        nodes.append(helper.make_node(operation, inputs, [name], name=name))
+        nodes.append(helper.make_node(operation, inputs, [name], name=name, **attributes))
         return name
 
     def dense(name: str, inputs: str, layer: dict[str, np.ndarray]) -> str:
@@ -176,6 +180,11 @@ def _graph(policy: Policy, parameters: dict[str, Any]) -> tuple[list[Any], dict[
         last = dense(f"hidden{i}", last, parameters["MLP_0"][f"Dense_{i}"])
         gelus = policy.config.activation == "gelu"
         last = gelu(f"hidden{i}", last) if gelus else add("Relu", f"hidden{i}", last)
+    if "logits" in parameters:
+        last = dense("logits", last, parameters["logits"])
+        choice = add("ArgMax", "choice", last, axis=-1, keepdims=0)
+        add("OneHot", "actions", choice, policy.action_dim, np.array([0.0, 1.0]))
+        return nodes, constants
     last = dense("mean", last, parameters["mean"])
     if policy.config.policy_distribution == "gaussian":
         last = add("Tanh", "unit", last)

@@ -39,6 +39,8 @@ def _own() -> dict[str, _Maker]:
 def make(env_name: str, render_mode: str | None = None) -> "gymnasium.Env":
     """Returns a new environment with vectors of real numbers for observations and actions.
 
+    Dictionaries and choices of a Gymnasium environment become such vectors as `flatten` says.
+
     Args:
       env_name: a D4RL name, bare or as `d4rl/...`, for D4RL's environment reproduced; a
         `generated/...` name; `auctionnet/PATH` for a period replayed; `minari/ID` for what that
@@ -65,7 +67,7 @@ def make(env_name: str, render_mode: str | None = None) -> "gymnasium.Env":
     _require_gymnasium_id(env_name)
     import gymnasium
 
-    from iql_jax.envs.spaces import check_spaces
+    from iql_jax.envs.flatten import flatten_env
 
     # Not every environment takes a render mode, so none is not passed on.
     options: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
@@ -74,11 +76,10 @@ def make(env_name: str, render_mode: str | None = None) -> "gymnasium.Env":
     except (gymnasium.error.Error, ImportError) as error:
         raise InputError(f"environment {env_name!r} cannot be made: {_one_line(error)}") from error
     try:
-        check_spaces(env)
-    except InputError:
+        return flatten_env(env)
+    except InputError as error:
         env.close()
-        raise
-    return env
+        raise InputError(f"environment {env_name!r} cannot be used: {error}") from error
 
 
 def exists(env_name: str) -> bool:

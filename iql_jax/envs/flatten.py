@@ -58,10 +58,14 @@ def flatten_env(env: gymnasium.Env) -> gymnasium.Env:
       InputError: a space that cannot be flattened.
     """
     num_numbers(env.observation_space)  # refuses what cannot be flattened
-    num_numbers(env.action_space)
     if _is_vector(env.observation_space) and _is_vector(env.action_space):
         return env
     return _Flat(env)
+
+
+def takes_choices(env: gymnasium.Env) -> bool:
+    """Returns whether the actions of an environment of `envs.make` are one-hot choices."""
+    return isinstance(env, _Flat) and isinstance(env.env.action_space, spaces.Discrete)
 
 
 def _is_vector(space: spaces.Space) -> bool:

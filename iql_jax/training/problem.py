@@ -11,6 +11,7 @@ from iql_jax.config import RunConfig
 from iql_jax.data import replay, transforms
 from iql_jax.data.raw import RawDataset, fingerprint, validate
 from iql_jax.envs import scores
+from iql_jax.envs.flatten import takes_choices
 from iql_jax.errors import InputError
 
 # Which rows `init_dataset_size` keeps is the same for every seed: members share the dataset.
@@ -85,6 +86,7 @@ class EnvFacts(NamedTuple):
       observation_dim, action_dim: O and A.
       low, high: f32[A], the bounds of its actions.
       reports_success: whether it tells if the goal is reached.
+      takes_choices: whether its actions are one-hot choices.
     """
 
     observation_dim: int
@@ -92,6 +94,7 @@ class EnvFacts(NamedTuple):
     low: np.ndarray
     high: np.ndarray
     reports_success: bool
+    takes_choices: bool
 
 
 def load_problem(config: RunConfig, evaluate: bool = True) -> Problem:
@@ -112,6 +115,7 @@ def load_problem(config: RunConfig, evaluate: bool = True) -> Problem:
     if evaluate:
         env_name = raw.env_name if config.dataset is None else config.env_name
     facts = None if env_name is None else _check_against(raw, env_name)
+    _check_choices(config, raw, facts)
     low, high = (None, None) if facts is None else (facts.low, facts.high)
     fitted = Transforms(
         reward=transforms.fit_reward(config.reward_transform, raw),
@@ -149,6 +153,35 @@ def _check_against(raw: RawDataset, env_name: str) -> EnvFacts:
     return facts
 
 
+def _check_choices(config: RunConfig, raw: RawDataset, facts: EnvFacts | None) -> None:
+    """Checks that a categorical policy learns from choices, and chooses where that is asked for.
+
+    Raises:
+      InputError: shows the setting to change, or the row that is no choice.
+    """
+    chooses = config.policy_distribution == "categorical"
+    if facts is not None and facts.takes_choices != chooses:
+        takes = (
+            f"takes one of {facts.action_dim} choices" if facts.takes_choices else "takes numbers"
+        )
+        fit = "categorical" if facts.takes_choices else "gaussian"
+        raise InputError(
+            f"policy_distribution is {config.policy_distribution!r}, but '{config.env_name}' "
+            f"{takes}: use --config.policy_distribution={fit}"
+        )
+    if chooses:
+        chosen = ((raw.actions == 0) | (raw.actions == 1)).all(axis=1) & (
+            raw.actions.sum(axis=1) == 1
+        )
+        if not chosen.all():
+            row = int(np.argmin(chosen))
+            raise InputError(
+                f"{raw.name}: 'actions' row {row} is {raw.actions[row].tolist()}, which is no "
+                "choice; a categorical policy learns from one-hot rows, or from whole numbers "
+                "(rows,) in a file of your own"
+            )
+
+
 def inspect_env(env_name: str) -> EnvFacts:
     """Returns what an environment is like, after a step in it.
 
@@ -168,6 +201,7 @@ def inspect_env(env_name: str) -> EnvFacts:
             low=low,
             high=high,
             reports_success="success" in info,
+            takes_choices=takes_choices(env),
         )
     finally:
         env.close()

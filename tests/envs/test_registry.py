@@ -41,16 +41,30 @@ def test_unknown_names_are_refused_with_the_nearest(name, message):
         envs.make(name)
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("PointMaze_Medium-v3", "Dict observation space"),
-        ("CartPole-v1", r"Discrete action space; supported: one-dimensional Box"),
-    ],
-)
-def test_environments_of_other_kinds_are_refused(name, message):
-    with pytest.raises(InputError, match=message):
-        envs.make(name)
+def test_dictionaries_and_choices_become_vectors():
+    maze = envs.make("PointMaze_Medium-v3")
+    assert maze.observation_space.shape == (8,)
+    seen, _ = maze.reset(seed=0)
+    np.testing.assert_array_equal(seen[:2], seen[4:6])  # where it is, before where it is to go
+    assert maze.step(np.zeros(2))[4]["success"] is False
+    poles = envs.make("CartPole-v1")
+    assert poles.action_space.shape == (2,)
+    poles.reset(seed=0)
+    pushed = [poles.step(np.eye(2)[1])[0][1] for _ in range(3)]
+    assert pushed[0] < pushed[1] < pushed[2]  # to the right
+
+
+def test_environments_that_have_no_vectors_are_refused():
+    class Speaking(gymnasium.Env):
+        observation_space = gymnasium.spaces.Box(-1, 1, (2,))
+        action_space = gymnasium.spaces.Text(3)
+
+    gymnasium.register("Speaking-v0", Speaking)
+    try:
+        with pytest.raises(InputError, match=r"'Speaking-v0' cannot be used: actions in a Text"):
+            envs.make("Speaking-v0")
+    finally:
+        gymnasium.registry.pop("Speaking-v0", None)
 
 
 def test_gymnasium_ids_are_made_without_a_word(capsys):
