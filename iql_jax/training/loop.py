@@ -44,7 +44,7 @@ def chunk_length(setup: Setup, update: int) -> int:
     """
     config = setup.config
     longest = _CHUNK if setup.options.data_location == "device" else PIECE
-    if setup.layout.mesh.devices.flat[0].platform == "cpu":
+    if setup.layout.platform == "cpu":
         longest = min(longest, max(100, _CHUNK // len(setup.members)))
     pieces = -(-config.log_interval // longest)
     longest = -(-config.log_interval // pieces)

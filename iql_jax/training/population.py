@@ -18,6 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDev
 from iql_jax.agents import Agent, Hyperparameters
 from iql_jax.agents.optim import Metrics
 from iql_jax.data import replay
+from iql_jax.training.compiling import PlatformJit
 
 # Streams of a member's key, and of its training key.
 _INIT, _TRAINING = 0, 1
@@ -36,6 +37,11 @@ class Layout:
 
     mesh: Mesh
     vectorized: bool
+
+    @property
+    def platform(self) -> str:
+        """What the devices are: "cpu", "gpu", ..."""
+        return self.mesh.devices.flat[0].platform
 
     @property
     def replicated(self) -> Sharding:
@@ -125,7 +131,7 @@ def draw_indices(
 
 
 @functools.partial(
-    jax.jit,
+    PlatformJit,
     static_argnums=(0, 1, 2),
     static_argnames=("batch_size", "num_updates", "precision"),
     donate_argnums=3,
@@ -192,7 +198,9 @@ def draw_many(
     return jax.vmap(lambda key: draw_indices(batch_key(key), updates, num_rows, batch_size))(keys)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2), static_argnames="precision", donate_argnums=3)
+@functools.partial(
+    PlatformJit, static_argnums=(0, 1, 2), static_argnames="precision", donate_argnums=3
+)
 def update_on_batches(
     agent: Agent,
     config: Any,

@@ -105,19 +105,19 @@ def test_seeds_differ_and_repeat():
 
 def test_one_compile_for_a_run():
     made = make([0, 1])
-    before = population.update_many._cache_size()
+    before = population.update_many.num_compiled()
     train(made, 7, 7, 7)
-    assert population.update_many._cache_size() == before + 1
+    assert population.update_many.num_compiled() == before + 1
 
 
 def test_a_hyperparameter_changes_without_compiling():
     made = make([0, 1])
     train(made, 6)
-    before = population.update_many._cache_size()
+    before = population.update_many.num_compiled()
     changed = dataclasses.replace(CONFIG, expectile=0.9, actor_lr=1e-3)
     left, _, _ = train(make([0, 1], changed), 6)
     right, _, _ = train(make([0, 1]), 6)
-    assert population.update_many._cache_size() == before
+    assert population.update_many.num_compiled() == before
     assert not np.allclose(
         jax.tree.leaves(left.critic.value.params)[0], jax.tree.leaves(right.critic.value.params)[0]
     )
@@ -177,9 +177,9 @@ from tests.training.test_population import make, train
 results = []
 for devices in (jax.devices()[:1], jax.devices()):
     layout = population.Layout(Mesh(np.array(devices), ("members",)), vectorized=False)
-    before = population.update_many._cache_size()
+    before = population.update_many.num_compiled()
     states, metrics, _ = train(make(range(6), layout=layout), 5, 5)
-    assert population.update_many._cache_size() == before + 1
+    assert population.update_many.num_compiled() == before + 1
     results.append(jax.tree.leaves((states, metrics)))
 assert len(jax.devices()) == 4
 for a, b in zip(*results, strict=True):

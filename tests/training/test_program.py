@@ -145,10 +145,6 @@ def test_the_dataset_is_not_copied(compiled):
     assert copied == []
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="XLA copies each kernel whose gradient is done before its last use in the same step",
-)
 def test_the_state_is_not_copied(compiled):
     program, body, _ = compiled
     copies = [
