@@ -9,7 +9,7 @@ import importlib.machinery
 import inspect
 import sys
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 
@@ -89,6 +89,7 @@ def install_jax_of_2022() -> None:
 
 def install_gaussians() -> None:
     """Gives the stand-ins for distrax and TensorFlow Probability their diagonal Gaussians."""
+    import jax
     import jax.numpy as jnp
 
     class Normal:
@@ -110,6 +111,9 @@ def install_gaussians() -> None:
         def log_prob(self, value: Any) -> Any:
             return super().log_prob(value).sum(axis=-1)
 
+        def sample(self, seed: Any) -> Any:
+            return self.loc + self.scale * jax.random.normal(seed, jnp.shape(self.loc))
+
     for name in ("distrax", "tensorflow_probability.substrates.jax"):
         module = importlib.import_module(name)
         if name == "distrax":
@@ -124,3 +128,71 @@ def install_gaussians() -> None:
             root.substrates.jax = module  # type: ignore[attr-defined]
         distributions.Normal = Normal  # type: ignore[attr-defined]
         distributions.MultivariateNormalDiag = MultivariateNormalDiag  # type: ignore[attr-defined]
+
+
+def install_gym_of_2022(make_env: Callable[[str], Any], before_step: Callable[[], None]) -> None:
+    """Gives the stand-in for Gym its interface of 2022, over environments of Gymnasium.
+
+    Args:
+      make_env: makes one by its name.
+      before_step: called at the beginning of each step.
+    """
+    import gymnasium
+
+    class Env:
+        """An environment whose step returns four things."""
+
+        def __init__(self, env: Any):
+            self._env, self._seed = env, None
+            self.observation_space, self.action_space = env.observation_space, env.action_space
+
+        def seed(self, seed: Any) -> None:
+            self._seed = seed
+
+        def reset(self) -> Any:
+            seed, self._seed = self._seed, None
+            return self._env.reset(seed=seed)[0]
+
+        def step(self, action: Any) -> Any:
+            before_step()
+            observation, reward, terminated, truncated, info = self._env.step(action)
+            if truncated and not terminated:
+                info["TimeLimit.truncated"] = True
+            return observation, reward, terminated or truncated, info
+
+    class Wrapper:
+        """Hands on what it does not have."""
+
+        def __init__(self, env: Any):
+            self.env = env
+            self.observation_space, self.action_space = env.observation_space, env.action_space
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.env, name)
+
+    class ObservationWrapper(Wrapper):
+        """Changes observations."""
+
+        def reset(self) -> Any:
+            return self.observation(self.env.reset())
+
+        def step(self, action: Any) -> Any:
+            observation, *rest = self.env.step(action)
+            return self.observation(observation), *rest
+
+    gym, spaces = importlib.import_module("gym"), importlib.import_module("gym.spaces")
+    names = {"Env": Env, "ActionWrapper": Wrapper, "ObservationWrapper": ObservationWrapper}
+    names |= {"spaces": spaces, "make": lambda name: Env(make_env(name))}
+    for name, value in names.items():
+        setattr(gym, name, value)
+    spaces.Box, spaces.Dict = gymnasium.spaces.Box, gymnasium.spaces.Dict  # type: ignore[attr-defined]
+
+
+class SummaryWriter:
+    """Takes what is logged, and forgets it."""
+
+    def __init__(self, *_: Any, **__: Any):
+        pass
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_, **__: None

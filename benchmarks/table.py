@@ -14,12 +14,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import common, end_to_end, kernel_count, lockstep, peers, scaling, update_throughput
+from benchmarks import (
+    common,
+    end_to_end,
+    kernel_count,
+    lockstep,
+    online_loop,
+    peers,
+    scaling,
+    update_throughput,
+)
 
 README = Path(__file__).resolve().parent / "README.md"
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "update_throughput": update_throughput.table,
     "peers": peers.table,
+    "online_loop": online_loop.table,
     "end_to_end": end_to_end.table,
     "scaling": scaling.table,
     "kernel_count": kernel_count.table,

@@ -18,6 +18,16 @@ PROGRAM = SPREAD | {
 RESULTS = {
     "update_throughput": {"sizes": [{"hidden_dims": [256, 256], "programs": {"1 x 1": PROGRAM}}]},
     "peers": {"programs": {"ours": PROGRAM}, "failures": {"CORL": "no torch"}},
+    "online_loop": {
+        "members": [1],
+        "programs": {
+            "authors": PROGRAM,
+            "ours, 1": PROGRAM
+            | {"other": SPREAD, "other_share": SPREAD, "authors_to_ours": SPREAD},
+            "update, 1": PROGRAM,
+            "environment, 1": PROGRAM,
+        },
+    },
     "end_to_end": {
         "variants": {
             "with evaluation": {
@@ -48,7 +58,7 @@ def result(name, hardware="a CPU", date="2026-01-01T00:00:00"):
     return {
         "benchmark": name,
         "hardware": hardware,
-        "flags": {"max_steps": "20000", "batch_size": "256", "note": ""},
+        "flags": {"max_steps": "20000", "batch_size": "256", "note": "", "env_name": "a maze"},
         "machine": machine,
         "results": RESULTS[name],
     }
@@ -64,7 +74,7 @@ def test_every_result_has_a_table(name):
     text = table.section(result(name))
     assert text.startswith("a CPU; Python 3.11.7, jax 0.10.2; commit 0123456789; 2026-01-01")
     rows = [line for line in text.splitlines() if line.startswith("|")]
-    assert len(rows) == 3
+    assert len(rows) == (4 if name == "online_loop" else 3)
     assert len({row.count("|") for row in rows}) == 1
 
 
