@@ -21,6 +21,7 @@ import numpy as np
 
 from iql_jax.data.raw import RawDataset
 from iql_jax.envs.auction_period import parse_name, period_files
+from iql_jax.envs.auctionnet import score
 from iql_jax.errors import InputError
 
 STATE_DIM = 16
@@ -36,6 +37,7 @@ _NUMBERS = (
     "done",
 )
 _STATES = ("state", "next_state")
+_OUTCOME = ("realAllCost", "realAllConversion")  # of an advertiser's period, in its every row
 _SUFFIXES = (".csv", ".csv.gz")
 
 
@@ -74,6 +76,7 @@ def load_auctionnet(name: str) -> RawDataset:
             "path": str(file.absolute()),
             "rows_after_the_end": int(len(keep) - keep.sum()),
             "episodes": num_ends,
+            "behaviour_return": _logged_score(columns),
             "budget": columns["budget"][keep],
             "cpa_limit": columns["CPAConstraint"][keep],
             "advertiser": columns["advertiserNumber"][keep].astype(np.int64),
@@ -119,14 +122,14 @@ def _opened(path: pathlib.Path) -> Iterator[IO[str]]:
 
 def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
     """Return f64 columns by name; states f64[N, 16], the next state zeros where there is none."""
-    numbers: dict[str, list[float]] = {name: [] for name in _NUMBERS}
+    numbers: dict[str, list[float]] = {name: [] for name in (*_NUMBERS, *_OUTCOME)}
     states: dict[str, list[Any]] = {name: [] for name in _STATES}
     nothing = np.zeros(STATE_DIM)
     line = 1
     try:
         with _opened(path) as file:
             rows = csv.DictReader(file)
-            missing = sorted({*_NUMBERS, *_STATES} - set(rows.fieldnames or ()))
+            missing = sorted({*_NUMBERS, *_OUTCOME, *_STATES} - set(rows.fieldnames or ()))
             if missing:
                 raise InputError(
                     f"{path}: missing the columns {', '.join(missing)}; found "
@@ -134,7 +137,7 @@ def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
                 )
             for row in rows:
                 line = rows.line_num
-                for column in _NUMBERS:
+                for column in numbers:
                     numbers[column].append(float(row[column]))
                 states["state"].append(_state(row["state"]))
                 text = row["next_state"]
@@ -164,6 +167,14 @@ def _episode(columns: dict[str, np.ndarray]) -> np.ndarray:
     keys = np.stack([columns["deliveryPeriodIndex"], columns["advertiserNumber"]])
     changed = (keys[:, 1:] != keys[:, :-1]).any(axis=0)
     return np.concatenate([[0], np.cumsum(changed)])
+
+
+def _logged_score(columns: dict[str, np.ndarray]) -> float:
+    """Return AuctionNet's score of the logged bids, its mean over advertisers and periods."""
+    first = np.flatnonzero(np.diff(_episode(columns), prepend=-1))
+    of_each = ("realAllConversion", "realAllCost", "CPAConstraint")
+    outcomes = zip(*(columns[name][first].tolist() for name in of_each), strict=True)
+    return float(np.mean([score(*outcome) for outcome in outcomes]))
 
 
 def _visited(path: pathlib.Path, columns: dict[str, np.ndarray]) -> np.ndarray:

@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 
 from iql_jax.data.raw import RawDataset, fingerprint
-from iql_jax.data.transforms import ACTION_LIMIT, episode_returns
+from iql_jax.data.transforms import ACTION_LIMIT, behaviour_success, episode_returns
 from iql_jax.envs import scores
 
 _MOST_VALUES = 6  # so many different rewards are listed one by one
@@ -96,7 +96,9 @@ def _scores(raw: RawDataset, returns: np.ndarray) -> str:
     if raw.env_name is not None:
         normalised = scores.normalized_score(raw.env_name, returns)
     if normalised is None:
-        return "no reference returns: not normalised"
+        success = behaviour_success(raw)
+        reached = "" if success is None else f"; {success:.0%} of the episodes reach a goal"
+        return f"no reference returns: not normalised{reached}"
     return f"{normalised.mean():.1f} normalised on average, the best episode {normalised.max():.1f}"
 
 

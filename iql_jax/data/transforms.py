@@ -256,6 +256,27 @@ def episode_returns(raw: RawDataset) -> np.ndarray:
     return np.add.reduceat(raw.rewards, starts, dtype=np.float64)
 
 
+def behaviour_return(raw: RawDataset) -> float:
+    """Return the mean return of the episodes of `raw`, of who made the data.
+
+    Where the return of an evaluation is something else, the loader says the mean of that.
+    """
+    told = raw.extras.get("behaviour_return")
+    return float(episode_returns(raw).mean()) if told is None else float(told)
+
+
+def behaviour_success(raw: RawDataset) -> float | None:
+    """Return the share of episodes of `raw` that reach a goal, None where rewards do not tell.
+
+    They tell where there are two: an episode with the higher one has reached its goal.
+    """
+    values = np.unique(raw.rewards)
+    if len(values) != 2:
+        return None
+    starts = np.concatenate([[0], np.flatnonzero(raw.ends[:-1]) + 1])
+    return float(np.logical_or.reduceat(raw.rewards == values[1], starts).mean())
+
+
 def _check_name(field: str, name: str, known: tuple[str, ...]) -> None:
     if name not in known:
         raise InputError(

@@ -4,6 +4,7 @@
     python -m iql_jax.report table DIR...      scores, with published ones beside them
     python -m iql_jax.report compare DIR...    methods compared over common data
     python -m iql_jax.report book DIR...       all of it as one page, with the commands
+    python -m iql_jax.report commands          the commands for the published tables, as a script
 
 A DIR is a run directory or one that has run directories below it.
 """
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from iql_jax.errors import InputError
 from iql_jax.report import pictures, runs, tables
-from iql_jax.report.book import results_book
+from iql_jax.report.book import published_commands, results_book
 from iql_jax.report.files import write_atomic
 from iql_jax.report.groups import group_runs
 
@@ -33,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     book = commands.add_parser("book", help="scores by kind of data, commands, published tables")
     book.add_argument("directories", nargs="*", metavar="DIR")
     book.add_argument("--output", type=Path, help="file to write instead of the terminal")
+    listing = commands.add_parser("commands", help="what reproduces the published tables")
     for command in (plot, table, compare):
         command.add_argument("directories", nargs="+", metavar="DIR")
         command.add_argument("--by", help="setting that names the method, e.g. expectile")
@@ -45,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     table.set_defaults(run=_table)
     compare.set_defaults(run=_compare)
     book.set_defaults(run=_book)
+    listing.set_defaults(run=lambda _: print(published_commands()))
     return parser
 
 

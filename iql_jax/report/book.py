@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from iql_jax.envs.ogbench_env import DATASETS, PREFIX
 from iql_jax.report import published, tables
 from iql_jax.report.groups import group_runs
 from iql_jax.report.runs import Run
@@ -41,6 +42,7 @@ _CONFIGS = {
     },
 }
 _SCRIPTS = {"offline": "train_offline.py", "finetune": "train_finetune.py"}
+_OGBENCH_TITLE = "OGBench's single-task sets, the five tasks of each at once"
 # Flags that say where a run was kept, not what it was.
 _LOCAL_FLAGS = ("--save_dir", "--wandb_mode", "--wandb_project", "--resume")
 
@@ -118,31 +120,53 @@ def _published_tables() -> list[str]:
     parts = [
         "Each line needs D4RL's file, which is downloaded or looked for in `$D4RL_DATASET_DIR`. "
         "A * is a number taken second-hand, not compared with the publication. CORL's numbers, "
-        "of other settings, stand beside ours in the tables above where there are runs."
+        "of other settings, stand beside ours in the tables above where there are runs. "
+        "`python -m iql_jax.report commands` prints these commands alone."
     ]
-    for entry in published.entries():
-        configs = _CONFIGS.get((entry["recipe"], entry["phase"]))
-        if configs is None:
-            continue
+    for entry in _reproduced():
         rows = [("data", "published", "command")]
         for name, score in entry["scores"].items():
             shown = " to ".join(map(str, score)) if isinstance(score, list) else str(score)
             star = "*" if name in entry["unchecked"] else ""
-            config = configs[name.split("-")[0]]
-            command = (
-                f"python {_SCRIPTS[entry['phase']]} --config=configs/{config}.py "
-                f"--env_name={name} --num_seeds=10"
-            )
-            rows.append((name, shown + star, f"`{command}`"))
-        phase = ", finetuning" if entry["phase"] == "finetune" else ""
-        title = f"{entry['recipe']}{phase}: {entry['protocol']} ({entry['source']})"
-        parts += [title, tables.render(rows, "markdown")]
-    parts.append(
-        "OGBench's single-task sets, five tasks each: `for task in 1 2 3 4 5; do python "
-        "train_offline.py --config=configs/ogbench.py --max_steps=1000000 --num_seeds=8 "
-        "--env_name=ogbench/antmaze-large-navigate-singletask-task$task-v0; done`"
-    )
+            rows.append((name, shown + star, f"`{_command_for(entry, name)}`"))
+        parts += [f"{_title(entry)} ({entry['source']})", tables.render(rows, "markdown")]
+    parts.append(f"{_OGBENCH_TITLE}: `{_ogbench_command('antmaze-large-navigate')}`")
     return parts
+
+
+def published_commands() -> str:
+    """Return the commands for every published table that is reproduced, as a shell script."""
+    lines = []
+    for entry in _reproduced():
+        lines += ["", f"# {_title(entry)}"]
+        lines += [_command_for(entry, name) for name in entry["scores"]]
+    lines += ["", f"# {_OGBENCH_TITLE}", *map(_ogbench_command, DATASETS)]
+    return "\n".join(lines[1:])
+
+
+def _reproduced() -> list[dict[str, Any]]:
+    """Return the published tables whose recipes are in configs/."""
+    return [entry for entry in published.entries() if (entry["recipe"], entry["phase"]) in _CONFIGS]
+
+
+def _title(entry: Mapping[str, Any]) -> str:
+    phase = ", finetuning" if entry["phase"] == "finetune" else ""
+    return f"{entry['recipe']}{phase}: {entry['protocol']}"
+
+
+def _command_for(entry: Mapping[str, Any], name: str) -> str:
+    config = _CONFIGS[entry["recipe"], entry["phase"]][name.split("-")[0]]
+    return (
+        f"python {_SCRIPTS[entry['phase']]} --config=configs/{config}.py "
+        f"--env_name={name} --num_seeds=10"
+    )
+
+
+def _ogbench_command(dataset: str) -> str:
+    return (
+        "python train_offline.py --config=configs/ogbench.py --max_steps=1000000 --num_seeds=8 "
+        f"--env_name={PREFIX}{dataset}-singletask-all-v0"
+    )
 
 
 def _without_folders(text: str) -> str:

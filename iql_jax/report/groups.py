@@ -51,6 +51,12 @@ class Group:
         """Whether the scores end with training online."""
         return any(run.online_from is not None for run in self.runs)
 
+    @property
+    def behaviour(self) -> float | None:
+        """What the data's own episodes score, None where that is not known."""
+        facts = self.runs[0].record.get("dataset", {})
+        return facts.get("behaviour_return" if self.label == "return" else "behaviour_score")
+
     def at(self, which: str) -> tuple[int, np.ndarray]:
         """Return (update, scores f64[P] that are there), `which` being "last" or "best".
 

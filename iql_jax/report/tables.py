@@ -14,6 +14,7 @@ from iql_jax.report.summary import align, interval, number
 
 FORMATS = ("text", "markdown", "csv", "latex")
 _UNCHECKED = "*"
+BEHAVIOUR = "(the data itself)"
 _WORDS = ("data", "method", "measure", "published", "first > second", "command")
 
 Rows = list[tuple[str, ...]]
@@ -23,7 +24,8 @@ def results_table(groups: Sequence[Group], style: str = "text", with_published: 
     """Return one line per method and dataset: last and best score with 95% bootstrap intervals.
 
     Published scores stand beside ours where the data is D4RL's own, their recipes and sources in
-    notes below (in a CSV, in a column). A score is over all members of all runs of the group.
+    notes below (in a CSV, in a column). A score is over all members of all runs of the group. The
+    first line of a dataset is what its own episodes score, where that is known.
 
     Args:
       groups: what to show.
@@ -40,7 +42,14 @@ def results_table(groups: Sequence[Group], style: str = "text", with_published: 
     header = ["data", "method", "measure", "members", "episodes", "update", "last", "95% interval"]
     header += ["best", "95% interval", "best update"]
     rows: Rows = []
+    last_column = ["-"] if any(theirs) else []
+    known: set[str] = set()  # datasets whose own episodes have a line
     for group, others in zip(groups, theirs, strict=True):
+        if group.behaviour is not None and group.dataset not in known:
+            known.add(group.dataset)
+            rows.append(
+                (*_behaviour_row(group.dataset, group.label, group.behaviour), *last_column)
+            )
         row = _result_row(group)
         if any(theirs):
             row.append("; ".join(map(_published_cell, others)) or "-")
@@ -49,6 +58,7 @@ def results_table(groups: Sequence[Group], style: str = "text", with_published: 
         header.append("published")
     notes = [
         "data: " + "; ".join(f"{name}: {source}" for name, source in _sources(groups).items()),
+        *([f"{BEHAVIOUR}: its episodes may have other starts and goals"] if known else []),
         *_published_notes([score for others in theirs for score in others]),
     ]
     return render([tuple(header), *rows], style, notes)
@@ -71,6 +81,10 @@ def _result_row(group: Group) -> list[str]:
         interval(*statistics.bootstrap_interval(best)),
         f"{best_update:,}",
     ]
+
+
+def _behaviour_row(dataset: str, label: str, score: float) -> list[str]:
+    return [dataset, BEHAVIOUR, label, *["-"] * 3, number(score), *["-"] * 4]
 
 
 def _mean(values: np.ndarray) -> float | None:

@@ -133,10 +133,28 @@ def load_problem(config: RunConfig, evaluate: bool = True) -> Problem:
             "rows": len(raw.rewards),
             "episodes": int(raw.ends.sum()),
             "fingerprint": fingerprint(raw),
+            "behaviour_return": transforms.behaviour_return(raw),
+            "behaviour_score": _behaviour_score(raw, env_name, facts),
         },
         env_name=env_name,
         reports_success=facts is not None and facts.reports_success,
     )
+
+
+def _behaviour_score(raw: RawDataset, env_name: str | None, facts: EnvFacts | None) -> float | None:
+    """Returns what the data's own episodes score, in the measure of evaluations, if that is known.
+
+    They may have had other starts and goals than the environment has.
+    """
+    if env_name is None or facts is None:
+        return None
+    score = scores.normalized_score(env_name, transforms.behaviour_return(raw))
+    if score is not None:
+        return float(score)
+    if not facts.reports_success:
+        return None
+    success = transforms.behaviour_success(raw)
+    return None if success is None else 100.0 * success
 
 
 def _check_against(raw: RawDataset, env_name: str) -> EnvFacts:

@@ -29,6 +29,7 @@ def test_rows_become_transitions_up_to_the_end_of_the_budget(folder):
     np.testing.assert_allclose(raw.actions[:6, 0], 40.0 + np.arange(6))
     np.testing.assert_allclose(raw.rewards[:6], np.arange(6) / 8)
     assert raw.env_name is None
+    assert transforms.behaviour_return(raw) == 3.0  # its score, not the sum of its rewards
 
 
 def test_options_choose_the_reward_and_the_unit_of_actions(folder):
@@ -58,6 +59,7 @@ def test_the_real_file_is_that_of_the_flat_transitions(shared):
     import h5py
 
     raw = data.load(f"auctionnet/{shared}/data/auctionnet")
+    assert transforms.behaviour_return(raw) == pytest.approx(16.788, abs=1e-3)
     with h5py.File(shared / "data" / "auctionnet" / "auctionnet_rl.hdf5") as file:
         np.testing.assert_allclose(raw.observations, file["observations"], rtol=1e-6)
         np.testing.assert_allclose(raw.actions, file["actions"], rtol=1e-6)

@@ -242,3 +242,12 @@ def test_apply_copies_nothing_that_stays(make_dataset):
     assert result.observations is raw.observations
     assert result.next_observations is raw.next_observations
     assert result.rewards is raw.rewards
+
+
+def test_what_the_behaviour_achieved(make_dataset):
+    sparse = make_dataset(rewards=np.float32([-1, -1, -1, -1, 0, 0, -1, -1, -1, -1, -1, -1]))
+    assert transforms.behaviour_return(sparse) == -5.0
+    assert transforms.behaviour_success(sparse) == 0.5
+    assert transforms.behaviour_success(make_dataset()) is None
+    told = make_dataset(extras={"behaviour_return": 7})
+    assert transforms.behaviour_return(told) == 7.0

@@ -72,6 +72,24 @@ def test_the_program_writes_the_book(make_run, tmp_path, capsys):
     assert "## Published tables" in capsys.readouterr().out
 
 
+def test_the_datas_own_score_stands_first(make_run):
+    path = make_run("a", [[40.0, 60.0]])
+    data = json.loads((path / "record.json").read_text())["dataset"]
+    with_record(path, dataset=data | {"behaviour_return": 3.5, "behaviour_score": 23.4})
+    lines = book.results_book(runs.find_runs([path])).splitlines()
+    (first,) = [i for i, line in enumerate(lines) if "(the data itself) | success rate" in line]
+    assert "| - | - | - | 23.4 | - |" in lines[first] and "| iql |" in lines[first + 1]
+    assert lines[first].count("|") == lines[first + 1].count("|")
+
+
+def test_the_commands_alone_are_a_script(capsys):
+    assert program.main(["commands"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line]
+    assert all(line.startswith(("# ", "python train_")) for line in lines)
+    (hopper,) = [line for line in lines if "mujoco" not in line and "=hopper-medium-v2" in line]
+    assert f"`{hopper}`" in book.results_book([])
+
+
 @pytest.mark.parametrize("flag", ["--save_dir=x", "--save_dir x", "--resume", "--wandb_mode=off"])
 def test_flags_of_the_machine_are_left_out(flag):
     record = {"command": f"python train_offline.py {flag} --seed=1"}
