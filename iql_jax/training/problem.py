@@ -123,7 +123,10 @@ def load_problem(config: RunConfig, evaluate: bool = True) -> Problem:
         action=transforms.fit_action(config.action_transform, raw, low, high),
     )
     return Problem(
-        rows=replay.pack(transforms.apply(raw, fitted.reward, fitted.observation, fitted.action)),
+        rows=_limit(
+            replay.pack(transforms.apply(raw, fitted.reward, fitted.observation, fitted.action)),
+            config,
+        ),
         observation_dim=raw.observations.shape[1],
         action_dim=raw.actions.shape[1],
         transforms=fitted,
@@ -245,9 +248,11 @@ def describe(problem: Problem) -> str:
     changes += [f"observations {fitted.observation.name}", f"actions {fitted.action.name}"]
     environment = problem.env_name or "none: training without evaluation"
     megabytes = problem.rows.nbytes / 1e6
+    used = len(problem.rows)
+    limited = "" if used == dataset["rows"] else f" ({used:,} of them drawn to start with)"
     return "\n".join(
         [
-            f"data         {dataset['name']}: {dataset['rows']:,} transitions, "
+            f"data         {dataset['name']}: {dataset['rows']:,} transitions{limited}, "
             f"{dataset['episodes']:,} episodes, {megabytes:.0f} MB, "
             f"fingerprint {dataset['fingerprint']}",
             f"source       {dataset['source']}",

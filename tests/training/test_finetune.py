@@ -14,7 +14,7 @@ from iql_jax.config import OnlineConfig, RunConfig
 from iql_jax.data import replay, transforms
 from iql_jax.envs.lockstep import StepResult
 from iql_jax.errors import InputError
-from iql_jax.training import acting, finetune, population
+from iql_jax.training import acting, finetune, population, problem
 from iql_jax.training.interrupt import StopSignals
 from iql_jax.training.members import plan_members
 from iql_jax.training.plain import from_plain, to_plain
@@ -201,6 +201,20 @@ def test_finetuning_starts_from_an_offline_run(maze_data, tmp_path):
     assert rows[-1]["update"] == 30 + 20 - 5
     with pytest.raises(InputError, match="holds no checkpoint"):
         finetune.train_finetune(config, members, online, from_run=str(tmp_path))
+
+
+def test_finetuning_starts_with_as_many_rows_as_asked_for(maze_data):
+    whole = problem.load_problem(dataclasses.replace(CONFIG, online=None))
+    limited = problem.load_problem(CONFIG)
+    assert limited.rows.shape == (500, whole.rows.shape[1]) and len(whole.rows) > 2000
+    assert len(np.unique(limited.rows, axis=0)) == 500
+    assert {row.tobytes() for row in limited.rows} <= {row.tobytes() for row in whole.rows}
+    told = problem.describe(limited)
+    assert f"{len(whole.rows):,} transitions (500 of them drawn to start with)" in told
+    assert "drawn" not in problem.describe(whole)
+    more = dataclasses.replace(CONFIG.online, init_dataset_size=4000)
+    with pytest.raises(InputError, match=r"init_dataset_size is 4,000, but .* rows"):
+        problem.load_problem(dataclasses.replace(CONFIG, online=more))
 
 
 def test_a_buffer_smaller_than_the_dataset_is_refused(maze_data, tmp_path):
