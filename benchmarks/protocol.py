@@ -150,9 +150,11 @@ def take_turns(
       warm_up: turns before the first round, not counted.
     """
     results: dict[str, dict[str, Any]] = {name: {"rounds_us": []} for name in workers}
+    names = list(workers)
     for turn in range(warm_up + rounds):
-        for name, worker in workers.items():
-            answer = worker.turn()
+        first = turn % len(names)  # another begins each round: a turn feels the one before
+        for name in names[first:] + names[:first]:
+            answer = workers[name].turn()
             if turn >= warm_up:
                 results[name]["rounds_us"].append(1e6 * answer["seconds"] / answer["updates"])
             results[name]["peak_bytes"] = answer["peak_bytes"]
