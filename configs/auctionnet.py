@@ -5,7 +5,8 @@ Command:  python train_offline.py --config=configs/auctionnet.py --env_name=auct
 FOLDER holds one *rlData.csv (or .csv.gz) to learn from and one *period*.hdf5 to evaluate in; the
 return of an evaluation is AuctionNet's score. `auctionnet/FOLDER@relative` learns bid factors in
 units of the advertiser's CPA limit, which AuctionNet's state does not tell; `@sparse` learns from
-conversions. Behaviour cloning on the same data: --config.agent=bc.
+conversions. Behaviour cloning on the same data: --config.agent=bc. Scores by advertiser, beside
+the logged and constant bids: python -m iql_jax.auction RUN.
 """
 
 from iql_jax.config import base_config

@@ -20,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 
 from iql_jax.data.raw import RawDataset
-from iql_jax.envs.auction_period import parse_name, period_files
+from iql_jax.envs.auction_period import NUM_TICKS, parse_name, period_files
 from iql_jax.envs.auctionnet import score
 from iql_jax.errors import InputError
 
@@ -82,6 +82,24 @@ def load_auctionnet(name: str) -> RawDataset:
             "advertiser": columns["advertiserNumber"][keep].astype(np.int64),
         },
     )
+
+
+def logged_factors(name: str) -> dict[int, np.ndarray]:
+    """Return the bid factors in the log `auctionnet/PATH`, f64[S, 48] of S periods by advertiser.
+
+    They are in the units of the name's actions, and 0 in ticks without a row.
+
+    Raises:
+      InputError: see `load_auctionnet`.
+    """
+    path, options = parse_name(name)
+    columns = _read(_csv_file(path))
+    episode, tick = _episode(columns), columns["timeStepIndex"].astype(np.int64)
+    factors = np.zeros((episode[-1] + 1, NUM_TICKS))
+    unit = columns["CPAConstraint"] if "relative" in options else 1.0
+    factors[episode, tick] = columns["action"] / unit
+    owners = columns["advertiserNumber"][np.flatnonzero(np.diff(episode, prepend=-1))]
+    return {int(owner): factors[owners == owner] for owner in np.unique(owners)}
 
 
 def _source(file: pathlib.Path, options: frozenset[str]) -> str:

@@ -51,6 +51,38 @@ def score(conversions: float, cost: float, cpa_limit: float) -> float:
     return conversions * min(1.0, (cpa_limit / (cpa + 1e-10)) ** 2)
 
 
+def tick_state(
+    tick: int, budget_left: float, means: np.ndarray, volumes: np.ndarray, values: np.ndarray
+) -> np.ndarray:
+    """Returns f64[16], AuctionNet's state before a tick.
+
+    Args:
+      tick: from 0; 48 when the period is over.
+      budget_left: the share of it.
+      means: f64[tick, 5], of each past tick the mean bid, least winning cost, predicted value and
+        conversion, and the share won.
+      volumes: f64[tick], the impressions of each past tick.
+      values: f64[n], the predicted values of this tick's impressions.
+    """
+    history = means if len(means) else np.zeros((1, len(_HISTORY)))
+    ever, lately = history.mean(axis=0), history[-3:].mean(axis=0)
+    bid, cost, value, conversion, won = range(len(_HISTORY))
+    return np.array(
+        [
+            (NUM_TICKS - tick) / NUM_TICKS,
+            budget_left,
+            ever[bid],
+            lately[bid],
+            *ever[[cost, value, conversion, won]],
+            *lately[[cost, value, conversion, won]],
+            values.mean() if len(values) else 0.0,
+            len(values),
+            volumes[-3:].sum(),
+            volumes.sum(),
+        ]
+    )
+
+
 @dataclasses.dataclass
 class _Account:
     """What an advertiser's episode has come to."""
@@ -160,25 +192,13 @@ class AuctionReplayEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     def observation(self) -> np.ndarray:
         """Returns f64[16], AuctionNet's state before the next tick."""
         account, period = self._account, self.period
-        tick = account.tick
-        means = np.array(account.means or [[0.0] * len(_HISTORY)])
-        ever, lately = means.mean(axis=0), means[-3:].mean(axis=0)
-        bid, cost, value, conversion, won = range(len(_HISTORY))
-        volumes = np.diff(period.tick_offsets)
-        over = tick == NUM_TICKS
-        return np.array(
-            [
-                (NUM_TICKS - tick) / NUM_TICKS,
-                (self.budget - account.cost) / self.budget,
-                ever[bid],
-                lately[bid],
-                *ever[[cost, value, conversion, won]],
-                *lately[[cost, value, conversion, won]],
-                0.0 if over else period.tick(account.advertiser, tick)[0].mean(),
-                0.0 if over else volumes[tick],
-                volumes[max(0, tick - 3) : tick].sum(),
-                volumes[:tick].sum(),
-            ]
+        over = account.tick == NUM_TICKS
+        return tick_state(
+            account.tick,
+            (self.budget - account.cost) / self.budget,
+            np.array(account.means),
+            np.diff(period.tick_offsets)[: account.tick],
+            np.zeros(0) if over else period.tick(account.advertiser, account.tick)[0],
         )
 
     def _info(self) -> dict[str, Any]:

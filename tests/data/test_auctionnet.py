@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from iql_jax import data
-from iql_jax.data import transforms
+from iql_jax.data import auctionnet, transforms
 from iql_jax.errors import InputError
 from tests.data import auctions
 
@@ -39,6 +39,14 @@ def test_options_choose_the_reward_and_the_unit_of_actions(folder):
         *(40.0 + np.arange(6)), *(40.0 + np.arange(4)),
     ], rtol=1e-6)  # fmt: skip
     assert "conversions, bid factors relative" in raw.source
+
+
+def test_logged_bids_are_known_by_advertiser_and_period(folder):
+    factors = auctionnet.logged_factors(f"auctionnet/{folder}@relative")
+    assert {advertiser: plan.shape for advertiser, plan in factors.items()} == {
+        0: (2, 48), 1: (2, 48)
+    }  # fmt: skip
+    np.testing.assert_allclose(factors[1][1], np.r_[np.arange(40, 46), np.zeros(42)] / 50)
 
 
 def test_a_folder_with_a_period_is_evaluated_in_it(folder):
