@@ -125,6 +125,12 @@ def define_flags(default_config: str) -> None:
     flags.DEFINE_integer("max_steps", None, "Gradient updates.")
     flags.DEFINE_string("precision", None, "Of products: float32, tf32 or bfloat16_products.")
     flags.DEFINE_bool("evaluate", True, "Evaluate in the environment; --noevaluate needs none.")
+    flags.DEFINE_enum(
+        "evaluate_beside",
+        "auto",
+        ["auto", "always", "never"],
+        "Evaluate a copy while training goes on; auto does on accelerators. Results are the same.",
+    )
     flags.DEFINE_float("checkpoint_seconds", 60.0, "Time between checkpoints.", lower_bound=0.0)
     flags.DEFINE_enum(
         "on_nan", "stop", ["stop", "drop"], "When a member's training is no longer finite."
@@ -173,6 +179,7 @@ def run_options() -> Any:
         save_dir=FLAGS.save_dir,
         resume=FLAGS.resume,
         evaluate=FLAGS.evaluate,
+        evaluate_beside=FLAGS.evaluate_beside,
         checkpoint_seconds=FLAGS.checkpoint_seconds,
         on_nan=FLAGS.on_nan,
         tensorboard=FLAGS.tensorboard,

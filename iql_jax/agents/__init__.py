@@ -2,6 +2,7 @@
 
 Each agent is a module with
 
+    ACTS_IN_ONE_PASS                         whether acting is one pass of one small network
     make_config(settings, observation_dim, action_dim) -> Config     hashable, static under jit
     make_hyperparameters(settings) -> Hyperparameters                numbers, leaves of the state
     init(config, hyper, key) -> State
@@ -24,6 +25,7 @@ from iql_jax.errors import InputError
 class Agent(Protocol):
     """What a module must offer to be trained, evaluated and saved."""
 
+    ACTS_IN_ONE_PASS: bool
     make_config: Any
     make_hyperparameters: Any
     init: Any

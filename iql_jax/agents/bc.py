@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from iql_jax.agents import iql
 from iql_jax.agents.iql import (
+    ACTS_IN_ONE_PASS,
     Hyperparameters,
     IQLConfig,
     acting_by,
@@ -20,6 +21,7 @@ from iql_jax.agents.optim import Learner, Metrics, cosine_decay
 from iql_jax.types import Batch
 
 __all__ = [
+    "ACTS_IN_ONE_PASS",
     "BCState",
     "acting_by",
     "diagnose",

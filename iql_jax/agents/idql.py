@@ -29,10 +29,12 @@ from iql_jax.agents.optim import (
 from iql_jax.errors import InputError
 from iql_jax.types import Batch
 
+ACTS_IN_ONE_PASS = False  # but by many steps of diffusion for many candidates
 ACTING_RULES = ("argmax", "implicit", "softmax")
 
 __all__ = [
     "ACTING_RULES",
+    "ACTS_IN_ONE_PASS",
     "ActingConfig",
     "IDQLConfig",
     "IDQLState",

@@ -34,6 +34,8 @@ from iql_jax.agents.optim import (
 from iql_jax.errors import InputError
 from iql_jax.types import Batch
 
+ACTS_IN_ONE_PASS = True
+
 
 @dataclasses.dataclass(frozen=True)
 class IQLConfig(NetworkConfig):

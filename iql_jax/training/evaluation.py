@@ -15,7 +15,7 @@ from iql_jax.agents import Agent
 from iql_jax.envs import scores
 from iql_jax.envs.lockstep import Lockstep
 from iql_jax.errors import InputError
-from iql_jax.training.population import Layout, over_members
+from iql_jax.training.population import Layout, choose_layout, over_members
 from iql_jax.training.problem import Problem
 
 # Environments alive at once; further episodes are played in further waves.
@@ -118,7 +118,7 @@ class Evaluator:
         Args:
           agent: the agent's module.
           config: its static configuration.
-          layout: where members live.
+          layout: where members act.
           problem: names the environment and the transforms.
           seeds: the seed of each member.
           num_episodes: E.
@@ -146,6 +146,10 @@ class Evaluator:
         )
         return other
 
+    def _placed(self, states: Any) -> Any:
+        """Returns the states where members act, which may be other devices than they train on."""
+        return jax.device_put(states, self._layout.members(len(self._seeds)))
+
     def __call__(
         self,
         states: Any,
@@ -166,6 +170,7 @@ class Evaluator:
           members: those who play, where some are no longer fit to; the others score 0.
         """
         start, self._acting_seconds = time.perf_counter(), 0.0
+        states = self._placed(states)
         seeds, keys = self._streams(update)
         plays = np.isin(
             np.arange(len(self._seeds)), range(len(seeds)) if members is None else members
@@ -261,6 +266,7 @@ class Evaluator:
         The policy takes an observation f32[O] and the step, and returns the environment's action
         f32[A].
         """
+        states = self._placed(states)
         seeds, keys = self._streams(update)
 
         def act(observation: np.ndarray, step: int) -> np.ndarray:
@@ -272,6 +278,26 @@ class Evaluator:
     def close(self) -> None:
         """Closes the environments."""
         self._envs.close()
+
+
+def acting_layout(agent: Agent, layout: Layout, num_members: int) -> Layout:
+    """Returns where members act in evaluations, given where they live.
+
+    The host steps the environments. A policy of one small pass acts there too: it answers as fast
+    as an accelerator would, which is left to training.
+
+    Args:
+      agent: the agent's module.
+      layout: where members live.
+      num_members: P.
+    """
+    if layout.platform == "cpu" or not agent.ACTS_IN_ONE_PASS:
+        return layout
+    try:
+        host = jax.local_devices(backend="cpu")
+    except RuntimeError:  # JAX_PLATFORMS names the accelerator alone
+        return layout
+    return choose_layout(num_members, host)
 
 
 def ways_to_act(agent: Agent, config: Any, texts: Sequence[str]) -> dict[str, Any]:

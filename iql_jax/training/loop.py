@@ -11,6 +11,7 @@ import numpy as np
 
 from iql_jax.errors import InputError
 from iql_jax.training import maze_view
+from iql_jax.training.beside import Pending
 from iql_jax.training.evaluation import Evaluation
 from iql_jax.training.feed import PIECE
 from iql_jax.training.session import Session, Setup
@@ -54,13 +55,38 @@ def chunk_length(setup: Setup, update: int) -> int:
     return min(longest, boundary - update)
 
 
-def log_chunk(session: Session, chunk: Chunk) -> None:
-    """Adds a chunk to the current row of metrics, and writes the row where it is complete.
+def log_chunks(session: Session, chunks: list[Chunk], wait: bool = False) -> None:
+    """Logs chunks in order and forgets them, unless an evaluation before them is under way.
+
+    Then they are kept, so that rows are in order and an abandoned evaluation can be made up for:
+    the run then goes back to its update, from which a resumed run trains as this one did.
+
+    Args:
+      session: of the run.
+      chunks: calls of the compiled program, in order.
+      wait: for the evaluation.
 
     Raises:
-      InputError: training is no longer finite, and `on_nan` says to stop or no member is left.
+      InputError: training is no longer finite, and `on_nan` says to stop or no member is left; a
+        file cannot be written.
     """
+    if session.pending is not None:
+        if not wait and not session.pending.evaluations.done():
+            if chunks:  # so that the device is not sent calls without end
+                jax.block_until_ready(chunks[-1].broken_at)
+            return
+        _finish_pending(session)
+        if assessment_is_due(session):  # it was abandoned
+            chunks.clear()
+    for chunk in chunks:
+        _log_chunk(session, chunk)
+    chunks.clear()
+
+
+def _log_chunk(session: Session, chunk: Chunk) -> None:
+    """Adds a chunk to the current row of metrics, and writes the row where it is complete."""
     config = session.setup.config
+    session.done.update = chunk.update
     metrics, broken_at = jax.device_get((chunk.metrics, chunk.broken_at))
     drop_broken(session, broken_at)
     add_metrics(session, metrics, chunk.num_updates)
@@ -106,10 +132,14 @@ def env_steps(session: Session) -> int | None:
 
 def assessment_is_due(session: Session) -> bool:
     """Returns whether what the last update on the dataset left is to be evaluated."""
-    interval, end = session.setup.config.eval_interval, session.setup.num_updates
-    update = session.done.update
-    at_boundary = update == end or (update < end and update % interval == 0)
-    return update > 0 and at_boundary and session.done.assessed != update
+    done = session.done
+    return ends_interval(session.setup, done.update) and done.assessed != done.update
+
+
+def ends_interval(setup: Setup, update: int) -> bool:
+    """Returns whether what this update on the dataset leaves is one to evaluate."""
+    interval, end = setup.config.eval_interval, setup.num_updates
+    return update > 0 and (update == end or (update < end and update % interval == 0))
 
 
 def save_is_due(session: Session) -> bool:
@@ -120,13 +150,27 @@ def save_is_due(session: Session) -> bool:
 def assess_and_save(session: Session, states: Any) -> None:
     """Evaluates where that is due, then begins a checkpoint of the run as it is now.
 
+    An evaluation beside training is begun only: `log_chunks` ends it, and saves what it evaluated.
+
     Raises:
       InputError: the states are no longer finite, and `on_nan` says to stop or no member is left;
         a file cannot be written.
     """
     check_finite(session, states)
+    if assessment_is_due(session) and _training_goes_on(session):
+        copies = jax.tree.map(jnp.copy, states)  # training goes on in the buffers of `states`
+        paths = maze_view.Paths(session.alive[0])
+        evaluations = session.beside.submit(_evaluate, session, copies, paths)
+        session.pending = Pending(copies, paths, evaluations)
+        return
     score = assess(session, states) if assessment_is_due(session) else None
     save(session, states, score)
+
+
+def _training_goes_on(session: Session) -> bool:
+    """Returns whether the evaluation that is due is to be made beside training."""
+    more = session.done.update < session.setup.num_updates and not session.signals.stopped()
+    return session.setup.beside and session.evaluator is not None and more
 
 
 def check_finite(session: Session, states: Any) -> None:
@@ -185,9 +229,28 @@ def assess(session: Session, states: Any) -> float | None:
     None if there is no environment, or if interrupted, when nothing is logged.
     """
     tick(session)
+    paths = maze_view.Paths(session.alive[0])
+    return _log_assessment(session, states, paths, _evaluate(session, states, paths))
+
+
+def _finish_pending(session: Session) -> None:
+    """Waits for the evaluation beside training, logs it, and saves what it evaluated."""
+    assert session.pending is not None
+    states, paths, evaluations = session.pending
+    tick(session)
+    score = _log_assessment(session, states, paths, evaluations.result())
+    session.pending = None
+    save(session, states, score)
+
+
+def _log_assessment(
+    session: Session,
+    states: Any,
+    paths: maze_view.Paths,
+    evaluations: Mapping[str, Evaluation] | None,
+) -> float | None:
+    """Logs evaluations and distributions; returns the mean score, None if there is none."""
     done, alive = session.done, session.alive
-    paths = maze_view.Paths(alive[0])
-    evaluations = _evaluate(session, states, paths)
     done.evaluation_seconds += _passed(session)
     if evaluations is None:
         return None
@@ -212,9 +275,13 @@ def _evaluate(
 ) -> dict[str, Evaluation] | None:
     """Returns evaluations by way to act, "" being the configured one; None if interrupted.
 
-    Empty where there is no environment.
+    Empty where there is no environment. Changes nothing of the session: it may run in a thread.
     """
-    evaluator, update, stopped = session.evaluator, session.done.update, session.signals.stopped
+    evaluator, update = session.evaluator, session.done.update
+
+    def stopped() -> bool:
+        return session.signals.stopped() or session.beside.closing()
+
     if evaluator is None:
         return {}
     evaluation = evaluator(states, update, stopped, paths, members=session.alive)

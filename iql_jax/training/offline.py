@@ -55,22 +55,21 @@ def _open_feed(run: Session) -> DeviceFeed | HostFeed:
 
 def _loop(run: Session, states: Any, feed: DeviceFeed | HostFeed) -> Any:
     setup, done, config = run.setup, run.done, run.setup.config
-    unlogged: Chunk | None = None
-    while done.update < setup.num_updates and not run.signals.stopped():
-        num_updates = loop.chunk_length(setup, done.update)
+    update, unlogged = done.update, list[Chunk]()
+    while update < setup.num_updates and not run.signals.stopped():
+        num_updates = loop.chunk_length(setup, update)
         states, metrics, broken_at = feed.train(
             states, num_updates, config.batch_size, PRECISIONS[config.precision]
         )
-        if unlogged is not None:
-            loop.log_chunk(run, unlogged)  # while the device works on the chunk just begun
-        done.update += num_updates
-        unlogged = Chunk(done.update, num_updates, metrics, broken_at)
-        if loop.assessment_is_due(run) or loop.save_is_due(run):
-            loop.log_chunk(run, unlogged)
-            unlogged = None
-            loop.assess_and_save(run, states)
-    if unlogged is not None:
-        loop.log_chunk(run, unlogged)
-    if run.saved != done.update:
+        loop.log_chunks(run, unlogged)  # while the device works on the chunk just begun
+        update += num_updates
+        unlogged.append(Chunk(update, num_updates, metrics, broken_at))
+        if loop.ends_interval(setup, update) or loop.save_is_due(run):
+            loop.log_chunks(run, unlogged, wait=True)
+            if done.update == update and (loop.assessment_is_due(run) or loop.save_is_due(run)):
+                loop.assess_and_save(run, states)
+    loop.log_chunks(run, unlogged, wait=True)
+    # Behind where a signal has ended an evaluation beside training: that is what was saved.
+    if done.update == update and run.saved != update:
         loop.assess_and_save(run, states)
     return states

@@ -151,6 +151,8 @@ class RunOptions:
         file and brings batches to the device as they are needed, for data larger than that.
       eval_candidates: further ways to act that each evaluation scores, of an agent that chooses
         among candidates: `16`, `64:implicit`.
+      evaluate_beside: `always` evaluates a copy of the states in a thread while training goes on,
+        `never` lets training wait, `auto` is the former where it gains: on accelerators.
       record_video: whether to write a video of an evaluation episode at the end.
     """
 
@@ -163,4 +165,5 @@ class RunOptions:
     tensorboard: bool = False
     data_location: str = "device"
     eval_candidates: tuple[str, ...] = ()
+    evaluate_beside: str = "auto"
     record_video: bool = False

@@ -22,9 +22,10 @@ from iql_jax.report import (
 )
 from iql_jax.report.progress import Progress
 from iql_jax.training import interrupt, population, run_directory, video
+from iql_jax.training.beside import Beside, Pending, chosen
 from iql_jax.training.checkpoint import Checkpoints
 from iql_jax.training.diagnosis import Diagnosis
-from iql_jax.training.evaluation import Evaluator, ways_to_act
+from iql_jax.training.evaluation import Evaluator, acting_layout, ways_to_act
 from iql_jax.training.interrupt import StopSignals
 from iql_jax.training.members import Member, settings_of
 from iql_jax.training.problem import Problem, describe, load_problem
@@ -46,6 +47,8 @@ class Setup:
     hyper: agents.Hyperparameters
     init_keys: jax.Array
     training_keys: jax.Array
+    acting_layout: population.Layout  # where members act in evaluations
+    beside: bool  # whether training goes on meanwhile
     ways_to_act: Mapping[str, Any]  # further ones for evaluation: configurations by name
 
     @property
@@ -93,7 +96,11 @@ class Progression:
 
 @dataclasses.dataclass
 class Session:
-    """What a training loop works with; `done` alone changes, with the clock of this process."""
+    """What a training loop works with.
+
+    `done` and what is below `progress` change. `done` tells what is logged: while an evaluation is
+    pending it stays at that update, though the states are further.
+    """
 
     setup: Setup
     done: Progression
@@ -102,10 +109,12 @@ class Session:
     log: loggers.RunLog
     evaluator: Evaluator | None
     diagnosis: Diagnosis
+    beside: Beside
     progress: Progress
     clock: float  # when `done.wall_seconds` was last brought up to date
     saved_at: float  # when the last checkpoint was begun
     saved: int  # the update of the last checkpoint
+    pending: Pending | None = None  # the evaluation beside training
 
     @property
     def alive(self) -> list[int]:
@@ -154,6 +163,7 @@ def open_session(
         log = _open_log(setup, identity, done if resumed else None, lock)
         try:
             evaluator = stack.enter_context(_open_evaluator(setup))
+            beside = stack.enter_context(Beside())
             progress = stack.enter_context(Progress(setup.num_updates, done.update))
             now = time.perf_counter()
             yield (
@@ -171,6 +181,7 @@ def open_session(
                         setup.problem,
                         PRECISIONS[config.precision],
                     ),
+                    beside=beside,
                     progress=progress,
                     clock=now,
                     saved_at=now,
@@ -199,6 +210,7 @@ def _set_up(
         f"members      {len(members)} x {config.agent} on {len(devices)} device(s) "
         f"({devices[0].device_kind}), {config.precision} products"
     )
+    acting = acting_layout(agent, layout, len(members))
     init_keys, training_keys = population.member_keys([member.seed for member in members])
     hyper = population.stack_hyperparameters(
         [agent.make_hyperparameters(settings_of(config, member)) for member in members]
@@ -217,6 +229,8 @@ def _set_up(
         hyper=jax.device_put(hyper, sharding),
         init_keys=init_keys,
         training_keys=jax.device_put(training_keys, sharding),
+        acting_layout=acting,
+        beside=chosen(options.evaluate_beside, layout, acting, len(members)),
         ways_to_act=ways_to_act(agent, agent_config, options.eval_candidates),
     )
 
@@ -289,7 +303,7 @@ def _open_evaluator(setup: Setup) -> Iterator[Evaluator | None]:
     evaluator = Evaluator(
         setup.agent,
         setup.agent_config,
-        setup.layout,
+        setup.acting_layout,
         setup.problem,
         setup.seeds,
         setup.config.eval_episodes,
