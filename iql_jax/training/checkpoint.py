@@ -16,6 +16,7 @@ which a run that went back to an earlier one must save, and does not go back whe
 
 import contextlib
 import dataclasses
+import errno
 import json
 import math
 import os
@@ -279,6 +280,7 @@ class Checkpoints:
         saving = self._directory / f"{_SAVING}{entry}"
         try:
             saving.mkdir()
+            _require_room(saving, arrays)
             stored_arrays.write(saving / _ARRAYS, arrays)
             (saving / _HOST).write_text(host)
             leaves = stored_arrays.describe(arrays)
@@ -342,6 +344,16 @@ class Checkpoints:
             f"no checkpoint of update {update} in {self._directory}; choose one of those there: "
             f"{there}"
         )
+
+
+def _require_room(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Checks that the disk has room, before Orbax's threads each complain in a way of their own.
+
+    Raises:
+      OSError: it has not.
+    """
+    if shutil.disk_usage(folder).free < sum(array.nbytes for array in arrays.values()):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _disk_trouble(error: Exception) -> str | None:

@@ -25,10 +25,11 @@ def main() -> None:
 
         setattr(owner, name, announcing)
 
-    from iql_jax.training import checkpoint, evaluation, loop, session
+    from iql_jax.training import checkpoint, evaluation, finetune, loop, session
 
     announce(session, "load_problem", "data")
     announce(loop, "add_metrics", "training")  # of the first chunk: it is compiled by then
+    announce(finetune, "_write_row", "acting")
     announce(evaluation.Evaluator, "__call__", "evaluation")
     announce(checkpoint.Checkpoints, "_write", "checkpointing")
     runpy.run_path(script, run_name="__main__")

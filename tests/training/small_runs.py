@@ -13,16 +13,25 @@ from iql_jax.training.members import Member
 MEMBERS = [Member(seed, {}) for seed in (3, 8)]
 
 
-def write_data(path: Path, seed: int = 0, num_rows: int = 300) -> str:
-    """Writes transitions as long as Pendulum's and returns the dataset's name."""
+def write_data(
+    path: Path,
+    seed: int = 0,
+    num_rows: int = 300,
+    observation_dim: int = 3,
+    action_dim: int = 1,
+    action_bound: float = 2.0,
+) -> str:
+    """Writes transitions, of Pendulum's sizes unless told, and returns the dataset's name."""
     rng = np.random.default_rng(seed)
     np.savez(
         path,
-        observations=rng.normal(size=(num_rows, 3)).astype(np.float32),
-        actions=rng.uniform(-2, 2, size=(num_rows, 1)).astype(np.float32),
+        observations=rng.normal(size=(num_rows, observation_dim)).astype(np.float32),
+        actions=rng.uniform(-action_bound, action_bound, size=(num_rows, action_dim)).astype(
+            np.float32
+        ),
         rewards=rng.normal(size=num_rows).astype(np.float32),
         terminals=np.arange(num_rows) % 50 == 49,
-        next_observations=rng.normal(size=(num_rows, 3)).astype(np.float32),
+        next_observations=rng.normal(size=(num_rows, observation_dim)).astype(np.float32),
     )
     return f"file/{path}"
 
@@ -93,6 +102,7 @@ def best_update(run_dir: Path) -> int | None:
 def contents(run_dir: Path) -> dict:
     """Returns all that a run computed and wrote, to be compared with `==`."""
     results = json.loads((run_dir / "results.json").read_text())
+    lived = run_dir / "transitions.bin"  # of finetuning
     for clocked in ("wall_seconds", "evaluation_seconds"):
         del results[clocked]
     return {
@@ -103,6 +113,7 @@ def contents(run_dir: Path) -> dict:
         "best": best_update(run_dir),
         "results": results,
         "config": json.loads((run_dir / "config.json").read_text()),
+        "transitions": lived.read_bytes() if lived.exists() else b"",
     }
 
 
