@@ -2,31 +2,25 @@
 
 import contextlib
 import dataclasses
-import functools
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from iql_jax.agents import Agent
-from iql_jax.agents.optim import Metrics
 from iql_jax.config import PRECISIONS, OnlineConfig, RunConfig
 from iql_jax.errors import InputError
 from iql_jax.report.progress import Progress
-from iql_jax.training import loop, offline, online_buffer, population, session
+from iql_jax.training import loop, offline, online_buffer, session, slots
 from iql_jax.training.acting import ActingEnvironments
 from iql_jax.training.checkpoint import Checkpoints
 from iql_jax.training.members import Member
 from iql_jax.training.online_buffer import OnlineBuffer
-from iql_jax.training.population import Layout
+from iql_jax.training.online_step import act_first, learn_and_act, metric_names
 from iql_jax.training.run_directory import RunOptions
 from iql_jax.training.session import Session
 from iql_jax.training.transition_log import TransitionLog
-
-# The stream of a member's training key that actions are drawn from; 0 and 1 are population's.
-_ACTING = 2
 
 
 def train_finetune(
@@ -97,140 +91,17 @@ def _take_over(run: Session, states: Any, from_run: Path) -> Any:
     return restored.arrays.replace(hyper=run.setup.hyper)
 
 
-@functools.partial(
-    jax.jit,
-    static_argnums=(0, 1, 2),
-    static_argnames=("batch_size", "num_updates", "capacity", "sampling", "precision"),
-    donate_argnums=(3, 4),
-)
-def learn_and_act(
-    agent: Agent,
-    config: Any,
-    layout: Layout,
-    states: Any,
-    buffer: OnlineBuffer,
-    keys: jax.Array,
-    dataset: jax.Array,
-    lived: tuple[jax.Array, jax.Array],
-    env_step: jax.Array,
-    temperature: jax.Array,
-    action_noise: jax.Array,
-    *,
-    batch_size: int,
-    num_updates: int,
-    capacity: int,
-    sampling: str,
-    precision: str = "float32",
-) -> tuple[Any, OnlineBuffer, jax.Array, Metrics, jax.Array]:
-    """Returns states, buffer, the actions f32[P, A] to take next, metrics f32[P], health i32[P].
+class _Unread(NamedTuple):
+    """What steps measured and nobody has looked at yet.
 
-    What lies between two environment steps, in one compiled program: every member's transition is
-    stored, it is updated `num_updates` times from its replay buffer, and it acts.
-
-    Args:
-      agent: the agent's module.
-      config: its static configuration.
-      layout: where members live; it must split them evenly.
-      states: states of P members; donated.
-      buffer: their own transitions; donated.
-      keys: key[P], the members' training keys.
-      dataset: f32[N, W], the rows that all members share.
-      lived: each member's last transition f32[P, W], and what it observes now, f32[P, O].
-      env_step: i32[], the number of the step that the actions are for.
-      temperature: f32[], scale of the policy's own noise.
-      action_noise: f32[], standard deviation of noise added to the actions.
-      batch_size: B.
-      num_updates: U, 0 while warming up.
-      capacity: rows of the ring buffer.
-      sampling: see `online_buffer.draw_rows`.
-      precision: of matrix products, a name of `jax.default_matmul_precision`.
+    Attributes:
+      names: of the metrics.
+      steps: of each step f32[P, M] and, still on the devices, i32[P], the first update that was
+        not finite, or -1.
     """
-    draw = functools.partial(
-        online_buffer.draw_rows, batch_size=batch_size, capacity=capacity, sampling=sampling
-    )
 
-    def on_device(members: Any, shared: Any) -> Any:
-        states, buffer, keys, (new_rows, observations) = members
-        dataset, acting = shared
-        buffer = online_buffer.insert(buffer, new_rows)
-        batches = None
-        if num_updates:  # fetched for all members at once: a loop would copy their buffers
-
-            def fetch(step: jax.Array, key: jax.Array, own: OnlineBuffer) -> jax.Array:
-                updates = step + jnp.arange(num_updates)
-                key = population.batch_key(key)
-                drawn = draw(key, updates, len(dataset), own.count)
-                return online_buffer.fetch(own.rows, dataset, drawn)
-
-            batches = jax.vmap(fetch)(states.step, keys, buffer)  # [P, U, B, W]
-
-        def member(one: Any, acting: Any) -> Any:
-            state, key, batches, observation = one
-            metrics: Metrics = {}
-            broken_at = jnp.array(-1, jnp.int32)
-            if num_updates:
-                state, metrics, broken_at = population.run_updates(
-                    agent, config, state, key, batches, lambda rows: rows
-                )
-            action = _explore(agent, config, state, key, observation, *acting)
-            return state, action, metrics, broken_at
-
-        lived = (states, keys, batches, observations)
-        states, *rest = population.over_local_members(member, layout, lived, acting)
-        return states, buffer, *rest
-
-    with jax.default_matmul_precision(precision):
-        return population.over_devices(
-            on_device,
-            layout,
-            (states, buffer, keys, lived),
-            (dataset, (env_step, temperature, action_noise)),
-        )
-
-
-def _explore(
-    agent: Agent,
-    config: Any,
-    state: Any,
-    key: jax.Array,
-    observation: jax.Array,
-    env_step: jax.Array,
-    temperature: jax.Array,
-    action_noise: jax.Array,
-) -> jax.Array:
-    """Returns the action f32[A] in [-1, 1] of one member at step `env_step`."""
-    step_key = jax.random.fold_in(jax.random.fold_in(key, _ACTING), env_step)
-    policy_key, noise_key = jax.random.split(step_key)
-    action = agent.sample_actions(
-        config, state, observation[None], policy_key, temperature=temperature
-    )[0]
-    noise = jax.random.normal(noise_key, action.shape)
-    return jnp.clip(action + action_noise * noise, -1.0, 1.0)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2), static_argnames="precision")
-def act_first(
-    agent: Agent,
-    config: Any,
-    layout: Layout,
-    states: Any,
-    keys: jax.Array,
-    observations: jax.Array,
-    temperature: jax.Array,
-    action_noise: jax.Array,
-    *,
-    precision: str,
-) -> jax.Array:
-    """Returns the actions f32[P, A] of environment step 0."""
-
-    def member(one: Any, acting: Any) -> jax.Array:
-        state, key, observation = one
-        return _explore(agent, config, state, key, observation, jnp.int32(0), *acting)
-
-    with jax.default_matmul_precision(precision):
-        return population.over_members(
-            member, layout, (states, keys, observations), (temperature, action_noise)
-        )
+    names: list[str]
+    steps: list[tuple[np.ndarray, jax.Array]]
 
 
 def _act_and_learn(run: Session, states: Any) -> Any:
@@ -271,18 +142,20 @@ def _loop(
         setup.layout.replicated,
     )
     actions, buffer = _begin(run, states, online, envs, log)
-    unread: list[tuple[Metrics, jax.Array]] = []
+    unread = _Unread(_metric_names(run, agent_config, states), [])
     saved = done.env_steps
     if done.env_steps and _evaluation_is_due(run):  # stopped between these steps and their scores
         _assess_and_save(run, states, actions, unread, online, envs, log)
+    members = slots.split(setup.layout, states)
+    del states  # their buffers are given away
     while done.env_steps < config.max_steps and not run.signals.stopped():
         rows = envs.step(actions)
         log.append(rows)
         done.env_steps += 1
         num_updates = online.updates_per_step if done.env_steps > online.warmup_steps else 0
-        states, buffer, next_actions, metrics, broken_at = learn_and_act(
+        members, buffer, told, broken_at = learn_and_act(
             *programs,
-            states,
+            members,
             buffer,
             setup.training_keys,
             dataset,
@@ -296,17 +169,19 @@ def _loop(
             sampling=online.sampling,
             precision=precision,
         )
-        actions = np.asarray(next_actions)
+        actions, measured = np.split(np.asarray(told), [actions.shape[1]], axis=1)
         done.update += num_updates
         if num_updates:
-            unread.append((metrics, broken_at))
+            unread.steps.append((measured, broken_at))
         run.progress.advance(1)
         at_end = done.env_steps == config.max_steps
         if done.env_steps % config.log_interval == 0 or at_end:
             _write_row(run, unread, online, envs)
         if _evaluation_is_due(run) or at_end or loop.save_is_due(run):
+            states = slots.join(setup.layout, members)
             _assess_and_save(run, states, actions, unread, online, envs, log)
             saved = done.env_steps
+    states = slots.join(setup.layout, members)
     if saved != done.env_steps:
         _assess_and_save(run, states, actions, unread, online, envs, log)
     return states
@@ -350,17 +225,38 @@ def _begin(
     return np.asarray(actions), buffer
 
 
-def _read(run: Session, unread: list[tuple[Metrics, jax.Array]], online: OnlineConfig) -> None:
+def _metric_names(run: Session, agent_config: Any, states: Any) -> list[str]:
+    setup = run.setup
+    batch = (setup.config.batch_size, setup.problem.rows.shape[1])
+    return metric_names(
+        setup.agent,
+        agent_config,
+        states,
+        setup.training_keys,
+        jax.ShapeDtypeStruct(batch, jnp.float32),
+    )
+
+
+def _read(run: Session, unread: _Unread, online: OnlineConfig) -> None:
     """Adds what the steps since the last reading measured to the current row of metrics."""
-    for metrics, broken_at in jax.device_get(unread):
-        loop.drop_broken(run, broken_at)
-        loop.add_metrics(run, metrics, online.updates_per_step)
-    unread.clear()
+    if not unread.steps:
+        return
+    measured, broken_at = map(np.stack, zip(*jax.device_get(unread.steps), strict=True))
+    unread.steps.clear()
+    first = np.argmax(broken_at >= 0, axis=0)
+    loop.drop_broken(run, np.take_along_axis(broken_at, first[None], axis=0)[0])
+    done = run.done
+    sums = online.updates_per_step * measured.astype(np.float64)
+    for name, values in zip(unread.names, np.moveaxis(sums, 2, 0), strict=True):
+        # One after another, so that the moment of reading changes no bit.
+        before = np.broadcast_to(done.sums.get(name, 0.0), values[:1].shape)
+        done.sums[name] = np.cumsum(np.concatenate([before, values]), axis=0)[-1].tolist()
+    done.num_summed += online.updates_per_step * len(sums)
 
 
 def _write_row(
     run: Session,
-    unread: list[tuple[Metrics, jax.Array]],
+    unread: _Unread,
     online: OnlineConfig,
     envs: ActingEnvironments,
 ) -> None:
@@ -379,7 +275,7 @@ def _assess_and_save(
     run: Session,
     states: Any,
     actions: np.ndarray,
-    unread: list[tuple[Metrics, jax.Array]],
+    unread: _Unread,
     online: OnlineConfig,
     envs: ActingEnvironments,
     log: TransitionLog,

@@ -267,7 +267,14 @@ def run_updates(
     shapes = jax.eval_shape(update, state, batches[0])[1]
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     start = (state, zeros, jnp.array(-1, jnp.int32))
-    (state, sums, broken_at), _ = jax.lax.scan(update_and_sum, start, batches)
+    if len(batches) > 1:
+        (state, sums, broken_at), _ = jax.lax.scan(update_and_sum, start, batches)
+    else:
+        # XLA would put a loop of one pass in line, and there it copies the whole state.
+        passes = jnp.where(state.step < 0, 0, 1)
+        state, sums, broken_at = jax.lax.fori_loop(
+            0, passes, lambda _, carry: update_and_sum(carry, batches[0])[0], start
+        )
     return state, jax.tree.map(lambda x: x / len(batches), sums), broken_at
 
 
@@ -319,5 +326,7 @@ def over_devices(
     on_all_devices = jax.shard_map(
         function, mesh=layout.mesh, in_specs=(split, whole), out_specs=split, check_vma=False
     )
-    result = jax.tree.map(lambda x: x[:num_members], on_all_devices(members, shared))
+    result = on_all_devices(members, shared)
+    if missing:
+        result = jax.tree.map(lambda x: x[:num_members], result)
     return jax.lax.with_sharding_constraint(result, layout.members(num_members))
