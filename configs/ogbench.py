@@ -5,6 +5,8 @@ The benchmark:   python train_offline.py --config=configs/ogbench.py \
                      --env_name=ogbench/antmaze-large-navigate-singletask-task1-v0 \
                      --max_steps=1000000
 
+All five tasks:  the same with ...-singletask-all-v0, in one run: a member for each task and seed.
+
 OGBench itself recommends another way to a policy: --config.policy_extraction=ddpg_bc.
 
 Published with these settings (FQL paper, mean of five tasks, eight seeds, 1M updates): success

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from iql_jax import data
 from iql_jax.config import PRECISIONS
 from iql_jax.data import replay
 from iql_jax.errors import InputError
@@ -102,6 +103,7 @@ def evaluate_run(
         [run.members[i].seed if seed is None else seed for i in members],
         run.config.eval_episodes if episodes is None else episodes,
         PRECISIONS[run.config.precision],
+        [run.members[i].task for i in members],
     )
     try:
         states = jax.device_put(states, layout.members(len(members)))
@@ -121,7 +123,8 @@ def _problem(run: SavedRun, env_name: str | None) -> Problem:
     """
     if env_name is None:
         raise InputError(f"'{run.path}' was trained without an environment; name one: --env_name")
-    facts = inspect_env(env_name)
+    task_envs = data.tasks(env_name)
+    facts = inspect_env(task_envs[0] if task_envs else env_name)
     for what, found, wanted in (
         ("observations", facts.observation_dim, run.observation_dim),
         ("actions", facts.action_dim, run.action_dim),
@@ -140,6 +143,7 @@ def _problem(run: SavedRun, env_name: str | None) -> Problem:
         dataset={},
         env_name=env_name,
         reports_success=facts.reports_success,
+        task_envs=task_envs,
     )
 
 

@@ -13,8 +13,8 @@ def load(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> RawDat
     """Return the dataset `name`, downloaded or made first where it has to be, and validated.
 
     `d4rl/hopper-medium-v2` (or bare `hopper-medium-v2`), `generated/antmaze-medium-play-v0`,
-    `ogbench/antmaze-large-navigate-singletask-task1-v0`, `minari/D4RL/pen/human-v2`,
-    `file/path/to.hdf5`, or `auctionnet/path/to.csv`.
+    `ogbench/antmaze-large-navigate-singletask-task1-v0` (or `...-singletask-all-v0`, its five tasks
+    at once), `minari/D4RL/pen/human-v2`, `file/path/to.hdf5`, or `auctionnet/path/to.csv`.
 
     Args:
       name: the dataset's name.
@@ -36,6 +36,15 @@ def load(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> RawDat
     return raw
 
 
+def tasks(name: str) -> tuple[str, ...]:
+    """Return the names of the datasets that `name` is at once, () where it is one.
+
+    Raises:
+      InputError: it is of a source that has such names, and is none of them.
+    """
+    return ogbench_env.task_names(name) if ogbench_env.is_ogbench(name) else ()
+
+
 def known_names() -> list[str]:
     """Return every dataset name that does not depend on the user's files, with its prefix."""
     from iql_jax.data import d4rl, generated, ogbench_generate
@@ -45,6 +54,7 @@ def known_names() -> list[str]:
         *ogbench_generate.NAMES,
         *(f"d4rl/{name}" for name in d4rl.datasets()),
         *ogbench_env.NAMES,
+        *ogbench_env.ALL_TASKS,
     ]
 
 

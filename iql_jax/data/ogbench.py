@@ -42,39 +42,14 @@ def load_ogbench(
     path = _file(name, parts, data_dir, split)
     rows = _read(path)
     note = rows.pop("note", None)
-    env = ogbench_env.make_ogbench(name)
-    rewards, masks = _relabel(parts, env, rows)
-    env.close()
-    return _dataset(name, path, rows, rewards, masks, note)
-
-
-def load_tasks(
-    name: str, data_dir: str | os.PathLike[str] | None = None
-) -> tuple[RawDataset, np.ndarray, np.ndarray]:
-    """Return a set's transitions with the rewards of all five tasks: for five members at once.
-
-    Args:
-      name: of any task of the set; the dataset returned has this task's rewards.
-      data_dir: see `load_ogbench`.
-
-    Returns:
-      The dataset, rewards f32[5, N] and masks f32[5, N], task by task.
-
-    Raises:
-      InputError: see `load_ogbench`.
-    """
-    raw = load_ogbench(name, data_dir)
-    parts = ogbench_env.parse_name(name)
-    rows = _read(_file(name, parts, data_dir, "train"))
-    rows.pop("note", None)
-    env = ogbench_env.make_ogbench(name)
-    by_task = []
-    for task in range(1, ogbench_env.NUM_TASKS + 1):
-        env.unwrapped._reward_task_id = task  # type: ignore[attr-defined]
-        by_task.append(_relabel(parts, env, rows))
-    env.close()
-    rewards, masks = map(np.stack, zip(*by_task, strict=True))
-    return raw, rewards, masks
+    names = ogbench_env.task_names(name)
+    outcomes = [_outcomes(task, rows) for task in names or (name,)]
+    raw = _dataset(name, path, rows, *outcomes[0], note)
+    if not names:
+        return raw
+    return dataclasses.replace(
+        raw, tasks=names, outcomes=np.stack([np.stack(pair, axis=1) for pair in outcomes])
+    )
 
 
 def data_folder(data_dir: str | os.PathLike[str] | None = None) -> pathlib.Path:
@@ -159,6 +134,15 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
     if note is not None:
         rows["note"] = note
     return rows
+
+
+def _outcomes(name: str, rows: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Return rewards f32[N] and masks f32[N] of the task in `name`."""
+    env = ogbench_env.make_ogbench(name)
+    try:
+        return _relabel(ogbench_env.parse_name(name), env, rows)
+    finally:
+        env.close()
 
 
 def _relabel(

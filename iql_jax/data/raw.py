@@ -27,6 +27,9 @@ class RawDataset:
       ends: bool[N]; True on the last row of each episode or fragment of one.
       env_name: the environment that evaluates a policy trained on it; None if there is none.
       extras: anything else worth keeping, by name.
+      tasks: the datasets of several tasks that this one is at once; their rows differ in rewards
+        and masks alone, and `rewards` and `masks` are the first's.
+      outcomes: f32[K, N, 2], rewards and masks of the K tasks; None where there is one.
     """
 
     name: str
@@ -39,6 +42,21 @@ class RawDataset:
     ends: np.ndarray
     env_name: str | None = None
     extras: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    tasks: tuple[str, ...] = ()
+    outcomes: np.ndarray | None = None
+
+    def of_task(self, number: int) -> "RawDataset":
+        """Return the dataset of one of `tasks`, counted from 0."""
+        assert self.outcomes is not None
+        return dataclasses.replace(
+            self,
+            name=self.tasks[number],
+            env_name=self.tasks[number],
+            rewards=self.outcomes[number, :, 0],
+            masks=self.outcomes[number, :, 1],
+            tasks=(),
+            outcomes=None,
+        )
 
 
 # Field -> (number of axes, dtype).
@@ -109,6 +127,8 @@ def validate(
             )
     _validate_shapes(raw)
     _validate_values(raw)
+    for number in range(len(raw.tasks)):
+        _validate_values(raw.of_task(number))
     _validate_dims(raw, observation_dim, action_dim, env_name or raw.env_name)
 
 
@@ -183,4 +203,7 @@ def fingerprint(raw: RawDataset) -> str:
         digest.update(f"{field} {array.dtype.str} {array.shape} ".encode())
         for rows in row_chunks(array):
             digest.update(np.ascontiguousarray(array[rows]).reshape(-1).data)
+    if raw.outcomes is not None:
+        digest.update(f"outcomes {raw.outcomes.shape}".encode())
+        digest.update(np.ascontiguousarray(raw.outcomes).reshape(-1).data)
     return digest.hexdigest()[:16]

@@ -241,8 +241,12 @@ def apply(
     action: ActionTransform,
 ) -> RawDataset:
     """Return `raw` as an agent learns from it; arrays that stay as they are, are not copied."""
+    outcomes = raw.outcomes
+    if outcomes is not None and reward.name != "none":
+        outcomes = np.stack([reward(outcomes[..., 0]), outcomes[..., 1]], axis=-1)
     return dataclasses.replace(
         raw,
+        outcomes=outcomes,
         observations=observation(raw.observations),
         actions=action.to_unit(raw.actions),
         rewards=reward(raw.rewards),

@@ -73,14 +73,14 @@ class Lockstep:
 
     def __init__(
         self,
-        make_env: Callable[[], gymnasium.Env],
+        make_env: Callable[[], gymnasium.Env] | Sequence[Callable[[], gymnasium.Env]],
         num_envs: int,
         num_threads: int | None = None,
     ):
         """Makes `num_envs` environments.
 
         Args:
-          make_env: makes one; all must be of one kind.
+          make_env: makes one, or one function for each; all must be of one kind.
           num_envs: N.
           num_threads: None takes one, or for MuJoCo, whose physics runs outside the interpreter
             lock, as many as there are cores where the first steps show that to be faster.
@@ -91,7 +91,8 @@ class Lockstep:
         for name, count in (("num_envs", num_envs), ("num_threads", num_threads)):
             if count is not None and count < 1:
                 raise InputError(f"{name} is {count}; give at least 1")
-        self._envs = [make_env() for _ in range(num_envs)]
+        makers = num_envs * [make_env] if callable(make_env) else make_env
+        self._envs = [make() for make in makers]
         first = self._envs[0]
         check_spaces(first)
         self.num_envs = num_envs

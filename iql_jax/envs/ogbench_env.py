@@ -42,7 +42,10 @@ NAMES = tuple(
     for dataset in DATASETS
     for task in range(1, NUM_TASKS + 1)
 )
-_PATTERN = re.compile(r"(?P<dataset>.+)-singletask(-task(?P<task>[1-5]))?-v(?P<version>\d+)")
+ALL_TASKS = tuple(f"{PREFIX}{dataset}-singletask-all-v0" for dataset in DATASETS)
+_PATTERN = re.compile(
+    r"(?P<dataset>.+)-singletask(-(task(?P<task>[1-5])|(?P<all>all)))?-v(?P<version>\d+)"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,12 +56,14 @@ class Parts:
       file_stem: of the dataset's files, e.g. `antmaze-large-navigate-v0`.
       env_id: OGBench's environment, e.g. `antmaze-large-singletask-task1-v0`.
       task: 1 to 5; None is the task that OGBench calls the default.
+      all_tasks: whether the name is for all five at once; `env_id` is then the first's.
       generated: whether the data is made on this machine.
     """
 
     file_stem: str
     env_id: str
     task: int | None
+    all_tasks: bool
     generated: bool
 
 
@@ -85,16 +90,29 @@ def parse_name(name: str) -> Parts:
         known = [full.removeprefix(PREFIX) for full in NAMES]
         raise InputError(
             f"unknown OGBench dataset '{bare}'{did_you_mean(bare, known)} (known: "
-            f"{', '.join(DATASETS)}, each with -singletask-task1-v0 to -task5-v0)"
+            f"{', '.join(DATASETS)}, each with -singletask-task1-v0 to -task5-v0, or -all-v0)"
         )
     place = match["dataset"].rsplit("-", 1)[0]
-    task = f"-task{match['task']}" if match["task"] else ""
+    number = 1 if match["all"] else int(match["task"]) if match["task"] else None
+    task = "" if number is None else f"-task{number}"
     return Parts(
         file_stem=f"{match['dataset']}-v{match['version']}",
         env_id=f"{place}-singletask{task}-v{match['version']}",
-        task=int(match["task"]) if match["task"] else None,
+        task=number,
+        all_tasks=match["all"] is not None,
         generated=generated,
     )
+
+
+def task_names(name: str) -> tuple[str, ...]:
+    """Returns the names of the five tasks that a name ending in `-singletask-all-v0` is for.
+
+    () for a name of one task.
+    """
+    if not parse_name(name).all_tasks:
+        return ()
+    stem, version = name.rsplit("-all-", 1)
+    return tuple(f"{stem}-task{task}-{version}" for task in range(1, NUM_TASKS + 1))
 
 
 def ogbench_package() -> Any:
@@ -120,6 +138,8 @@ def make_ogbench(name: str, render_mode: str | None = None) -> "gymnasium.Env":
       InputError: ogbench is not installed, or has no such environment.
     """
     parts = parse_name(name)
+    if parts.all_tasks:
+        raise InputError(f"'{name}' is five tasks: an environment is of one, {task_names(name)[0]}")
     ogbench_package()
     import gymnasium
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from iql_jax.errors import InputError
-from iql_jax.report.runs import Run, Series, flatten
+from iql_jax.report.runs import Run, Series, flatten, split
 from iql_jax.report.summary import best_index, no_evaluations
 
 # What may differ between two runs of one method.
@@ -79,13 +79,15 @@ def group_runs(runs: Sequence[Run], by: str | None = None) -> list[Group]:
       InputError: if a run has no evaluations, lacks the field `by`, or runs of one group share no
         evaluated update or do not measure the same thing.
     """
-    settings = {run.path: flatten(run.flags) | flatten(run.config) for run in runs}
-    varied = _varied(runs, settings)
-    grouped: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         if not run.evaluations:
             raise no_evaluations(run.path)
-        found = settings[run.path]
+    # A member that was dropped before the first evaluation leaves nothing to show.
+    runs = [part for run in runs for part in split(run) if part.evaluations]
+    settings = [flatten(run.flags) | flatten(run.config) for run in runs]
+    varied = _varied(runs, settings)
+    grouped: dict[tuple[str, str], list[Run]] = {}
+    for run, found in zip(runs, settings, strict=True):
         if by is None:
             agent = str(found.get("agent", "agent"))
             parts = [f"{name}={found.get(name)}" for name in varied.get((run.dataset, agent), [])]
@@ -101,13 +103,13 @@ def group_runs(runs: Sequence[Run], by: str | None = None) -> list[Group]:
 
 
 def _varied(
-    runs: Sequence[Run], settings: dict[Any, dict[str, Any]]
+    runs: Sequence[Run], settings: Sequence[dict[str, Any]]
 ) -> dict[tuple[str, str], list[str]]:
     """Return, by (data, agent), the settings of the configuration in which its runs differ."""
     names: dict[tuple[str, str], list[str]] = {}
     alike: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for run in runs:
-        key = (run.dataset, str(settings[run.path].get("agent", "agent")))
+    for run, found in zip(runs, settings, strict=True):
+        key = (run.dataset, str(found.get("agent", "agent")))
         alike.setdefault(key, []).append(flatten(run.config))
     for key, configs in alike.items():
         names[key] = [

@@ -86,6 +86,35 @@ class Run:
         return pivot(self.evaluations, self.score_column)
 
 
+def split(run: Run) -> list[Run]:
+    """Return `run` as one run for each way in which its members differ, but for the seed.
+
+    The points of a sweep become settings of the configuration. Tasks of one dataset become datasets
+    of their own, as the record names them. A run whose members differ in nothing stays whole.
+    """
+    members = run.flags.get("members") or []
+    overrides = [member.get("overrides") or {} for member in members]
+    points = list({tuple(sorted(point.items())): point for point in overrides}.values())
+    if len(points) < 2:
+        return [run]
+    return [_part(run, point, [point == other for other in overrides]) for point in points]
+
+
+def _part(run: Run, point: Mapping[str, Any], belongs: Sequence[bool]) -> Run:
+    """Return the members of `run` with the overrides `point`."""
+    settings = {name: value for name, value in point.items() if name != "task"}
+    record = run.record
+    if "task" in point:
+        task = record["dataset"]["tasks"][int(point["task"]) - 1]
+        record = {**record, "dataset": {**record["dataset"], **task}}
+    return dataclasses.replace(
+        run,
+        config={**run.config, **settings},
+        record=record,
+        evaluations=[row for row in run.evaluations if belongs[int(row["member"])]],
+    )
+
+
 def pivot(rows: Iterable[Mapping[str, Any]], name: str) -> Series:
     """Return `name` of `rows` by update and member."""
     rows = [row for row in rows if row.get(name) is not None]

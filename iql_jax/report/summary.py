@@ -49,11 +49,30 @@ def summarise(
         "score_label": run.score_label,
         "last": _score_at(run, scores, -1),
         "best": _score_at(run, scores, best_index(scores)),
+        "parts": _parts(run),
         "wall_seconds": wall_seconds,
         "evaluation_seconds": evaluation_seconds,
         "hardware": records.hardware_line(run.record),
         "matmul_precision": run.record.get("matmul_precision"),
     }
+
+
+def _parts(run: runs.Run) -> list[dict[str, Any]]:
+    """Return the scores of each point of a sweep, or task, of a run's members; [] for one."""
+    parts = [part for part in runs.split(run) if part.evaluations]
+    if len(parts) < 2:
+        return []
+    found = []
+    for part in parts:
+        scores, member = part.scores(), int(part.evaluations[0]["member"])
+        found.append(
+            {
+                "overrides": run.flags["members"][member]["overrides"],
+                "last": _score_at(part, scores, -1),
+                "best": _score_at(part, scores, best_index(scores)),
+            }
+        )
+    return found
 
 
 def best_index(scores: runs.Series) -> int:
@@ -125,17 +144,16 @@ def interval(low: float | None, high: float | None) -> str:
 
 def format_summary(results: Mapping[str, Any]) -> str:
     """Return the table printed at the end of a run, aligned text of a few lines."""
-    last, best = results["last"], results["best"]
+    last = results["last"]
     data = results["dataset"]
     lines = [f"{data.get('name', 'unknown data')}: {results['updates']:,} updates"]
     if last is None:
         lines.append("no evaluation was made")
     else:
-        label = results["score_label"]
         rows = [("", "mean", "95% interval", "members", "update", "success", "episode length")]
         rows += [
             (
-                f"{which} {label}",
+                which,
                 number(score["mean"]),
                 interval(score["low"], score["high"]),
                 str(sum(value is not None and np.isfinite(value) for value in score["members"])),
@@ -143,7 +161,7 @@ def format_summary(results: Mapping[str, Any]) -> str:
                 "-" if score["success_rate"] is None else f"{score['success_rate']:.0%}",
                 number(score["length_mean"], 0),
             )
-            for which, score in (("last", last), ("best", best))
+            for which, score in _labelled(results)
         ]
         lines += align(rows)
         each = last["episodes"]
@@ -159,6 +177,16 @@ def format_summary(results: Mapping[str, Any]) -> str:
         f"hardware    {results['hardware']}",
     ]
     return "\n".join(lines)
+
+
+def _labelled(results: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return (what it is, score) for each line of the table, parts last."""
+    label = results["score_label"]
+    lines = [(f"{which} {label}", results[which]) for which in ("last", "best")]
+    for part in results.get("parts", []):
+        point = ", ".join(f"{name}={value}" for name, value in part["overrides"].items())
+        lines.append((f"last, {point}", part["last"]))
+    return lines
 
 
 def _data_line(data: Mapping[str, Any]) -> str:

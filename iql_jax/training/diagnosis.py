@@ -23,7 +23,14 @@ _STREAM = 0xD1A6
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2), static_argnames="precision")
 def diagnose_many(
-    agent: Agent, config: Any, layout: Layout, states: Any, rows: jax.Array, *, precision: str
+    agent: Agent,
+    config: Any,
+    layout: Layout,
+    states: Any,
+    rows: jax.Array,
+    *,
+    precision: str,
+    tasks: jax.Array | None = None,
 ) -> dict[str, jax.Array]:
     """Returns what P members think of M transitions: f32[P, M] by name.
 
@@ -34,14 +41,18 @@ def diagnose_many(
       states: states of P members.
       rows: f32[M, W], as `replay.pack` lays them out.
       precision: of matrix products, a name of `jax.default_matmul_precision`.
+      tasks: i32[P], each member's task, counted from 0; None where the rows are of one.
     """
+    width = replay.row_width(config.observation_dim, config.action_dim)
 
-    def diagnose(state: Any, rows: jax.Array) -> dict[str, jax.Array]:
+    def diagnose(member: tuple[Any, jax.Array | None], rows: jax.Array) -> dict[str, jax.Array]:
+        state, task = member
+        rows = replay.of_task(rows, width, task)
         batch = replay.unpack(rows, config.observation_dim, config.action_dim)
         return agent.diagnose(config, state, batch)
 
     with jax.default_matmul_precision(precision):
-        return over_members(diagnose, layout, states, rows)
+        return over_members(diagnose, layout, (states, tasks), rows)
 
 
 def sample_rows(rows: np.ndarray, most: int = MAX_ROWS) -> np.ndarray:
@@ -55,7 +66,15 @@ def sample_rows(rows: np.ndarray, most: int = MAX_ROWS) -> np.ndarray:
 class Diagnosis:
     """Asks members about the same transitions at each evaluation."""
 
-    def __init__(self, agent: Agent, config: Any, layout: Layout, problem: Problem, precision: str):
+    def __init__(
+        self,
+        agent: Agent,
+        config: Any,
+        layout: Layout,
+        problem: Problem,
+        precision: str,
+        tasks: jax.Array | None = None,
+    ):
         """Draws the sample.
 
         Args:
@@ -64,7 +83,9 @@ class Diagnosis:
           layout: where members live.
           problem: the data, its transforms and the environment.
           precision: of matrix products.
+          tasks: as in `diagnose_many`.
         """
+        self._tasks = tasks
         self._diagnose = functools.partial(diagnose_many, agent, config, precision=precision)
         self._layout, self._problem = layout, problem
         sample = sample_rows(problem.rows)
@@ -76,7 +97,7 @@ class Diagnosis:
 
     def __call__(self, states: Any) -> dict[str, np.ndarray]:
         """Returns what each member thinks of the sample: f32[P, M] by name."""
-        found = self._diagnose(self._layout, states, self._rows)
+        found = self._diagnose(self._layout, states, self._rows, tasks=self._tasks)
         return {name: np.asarray(values) for name, values in found.items()}
 
     def draw_maze(

@@ -112,6 +112,7 @@ class Evaluator:
         seeds: Sequence[int],
         num_episodes: int,
         precision: str,
+        tasks: Sequence[int | None] | None = None,
     ):
         """Makes the environments.
 
@@ -123,6 +124,7 @@ class Evaluator:
           seeds: the seed of each member.
           num_episodes: E.
           precision: of matrix products.
+          tasks: each member's, where they differ in it.
         """
         assert problem.env_name is not None
         self._agent, self._precision = agent, precision
@@ -132,7 +134,12 @@ class Evaluator:
         self._env_name = problem.env_name
         self.num_episodes = num_episodes
         self._per_wave = min(num_episodes, max(1, MAX_ENVS // len(seeds)))
-        self._envs = Lockstep(problem.make_env, len(seeds) * self._per_wave)
+        makers = [
+            problem.make_env if task is None else functools.partial(problem.make_env, task)
+            for task in tasks or [None] * len(seeds)
+            for _ in range(self._per_wave)
+        ]
+        self._envs = Lockstep(makers, len(makers))
 
     def acting_by(self, config: Any) -> "Evaluator":
         """Returns an evaluator in the same environments that acts by another configuration.

@@ -28,10 +28,19 @@ class DeviceFeed:
     """Rows on the device: the batches are gathered inside the compiled program."""
 
     def __init__(
-        self, agent: Agent, config: Any, layout: Layout, keys: jax.Array, rows: np.ndarray
+        self,
+        agent: Agent,
+        config: Any,
+        layout: Layout,
+        keys: jax.Array,
+        rows: np.ndarray,
+        tasks: jax.Array | None = None,
     ):
-        """Puts the rows f32[N, W] on every device; `keys` are the members' training keys."""
-        self._programs, self._keys = (agent, config, layout), keys
+        """Puts the rows f32[N, W] on every device.
+
+        `keys` are the members' training keys, `tasks` as in `population.update_many`.
+        """
+        self._programs, self._keys, self._tasks = (agent, config, layout), keys, tasks
         self._rows = jax.device_put(rows, layout.replicated)
         self._num_rows = jax.device_put(jnp.int32(len(rows)), layout.replicated)
 
@@ -46,6 +55,7 @@ class DeviceFeed:
             batch_size=batch_size,
             num_updates=num_updates,
             precision=precision,
+            tasks=self._tasks,
         )
 
     def close(self) -> None:
@@ -68,6 +78,7 @@ class HostFeed:
         rows: np.ndarray,
         batch_size: int,
         pieces: Iterator[tuple[int, int]],
+        tasks: jax.Array | None = None,
     ):
         """Starts to fetch.
 
@@ -79,8 +90,10 @@ class HostFeed:
           rows: f32[N, W], an array or a memory map.
           batch_size: B.
           pieces: the number of the first update and the number of updates of each piece to come.
+          tasks: as in `population.update_many`.
         """
         self._programs, self._keys, self._layout = (agent, config, layout), keys, layout
+        self._tasks = tasks
         self._rows, self._batch_size = rows, batch_size
         self._ready: queue.Queue[jax.Array | BaseException] = queue.Queue(maxsize=_AHEAD)
         self._closing = threading.Event()
@@ -95,7 +108,7 @@ class HostFeed:
             raise batches
         assert batches.shape[1] == num_updates
         return population.update_on_batches(
-            *self._programs, states, self._keys, batches, precision=precision
+            *self._programs, states, self._keys, batches, precision=precision, tasks=self._tasks
         )
 
     def _fetch(self, pieces: Iterator[tuple[int, int]]) -> None:

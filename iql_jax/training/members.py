@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from iql_jax import data
 from iql_jax.agents import Hyperparameters
 from iql_jax.config import RunConfig, validate
 from iql_jax.errors import InputError, did_you_mean
@@ -17,16 +18,24 @@ SWEEPABLE = tuple(
 
 @dataclasses.dataclass(frozen=True)
 class Member:
-    """A seed, and the hyper-parameters in which this member differs from the configuration."""
+    """A seed, and the settings in which this member differs from the configuration.
+
+    Those are hyper-parameters, and where the dataset is that of several tasks `task`, from 1.
+    """
 
     seed: int
     overrides: Mapping[str, float]
+
+    @property
+    def task(self) -> int | None:
+        """The member's task, counted from 0; None where there is one."""
+        return int(self.overrides["task"]) - 1 if "task" in self.overrides else None
 
 
 def plan_members(
     config: RunConfig, seed: int, num_seeds: int, sweep: str | None = None
 ) -> list[Member]:
-    """Returns the members of a run: every point of the grid with every seed, seeds fastest.
+    """Returns the members of a run: every task, point of the grid and seed, seeds fastest.
 
     Args:
       config: the settings that all members share.
@@ -45,6 +54,9 @@ def plan_members(
     points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     for point in points:
         validate(dataclasses.replace(config, **point))  # type: ignore[arg-type]
+    num_tasks = len(data.tasks(config.dataset_name))
+    if num_tasks:
+        points = [{"task": k + 1} | point for k in range(num_tasks) for point in points]
     return [Member(seed + i, point) for point in points for i in range(num_seeds)]
 
 

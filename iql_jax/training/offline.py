@@ -42,7 +42,7 @@ def _open_feed(run: Session) -> DeviceFeed | HostFeed:
     setup = run.setup
     programs = (setup.agent, setup.agent_config, setup.layout)
     if setup.options.data_location == "device":
-        return DeviceFeed(*programs, setup.training_keys, setup.problem.rows)
+        return DeviceFeed(*programs, setup.training_keys, setup.problem.rows, setup.tasks)
     length = functools.partial(loop.chunk_length, setup)
     return HostFeed(
         *programs,
@@ -50,6 +50,7 @@ def _open_feed(run: Session) -> DeviceFeed | HostFeed:
         map_rows(setup.problem.rows, setup.run_dir / "rows.npy"),
         setup.config.batch_size,
         pieces_of(run.done.update, setup.num_updates, length),
+        setup.tasks,
     )
 
 

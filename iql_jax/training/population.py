@@ -148,6 +148,7 @@ def update_many(
     batch_size: int,
     num_updates: int,
     precision: str = "float32",
+    tasks: jax.Array | None = None,
 ) -> tuple[Any, Metrics, jax.Array]:
     """Returns the states of P members after K updates each, what they measured, and their health.
 
@@ -168,17 +169,20 @@ def update_many(
       batch_size: B.
       num_updates: K.
       precision: of matrix products, a name of `jax.default_matmul_precision`.
+      tasks: i32[P], each member's task, counted from 0; None where the rows are of one.
     """
 
-    def train(member: tuple[Any, jax.Array], shared: tuple[jax.Array, jax.Array]) -> Any:
-        state, key = member
+    def train(
+        member: tuple[Any, jax.Array, jax.Array | None], shared: tuple[jax.Array, jax.Array]
+    ) -> Any:
+        state, key, task = member
         rows, num_rows = shared
         updates = state.step + jnp.arange(num_updates)
         indices = draw_indices(batch_key(key), updates, num_rows, batch_size)
-        return run_updates(agent, config, state, key, indices, lambda index: rows[index])
+        return run_updates(agent, config, state, key, indices, lambda index: rows[index], task)
 
     with jax.default_matmul_precision(precision):
-        return over_members(train, layout, (states, keys), (rows, num_rows))
+        return over_members(train, layout, (states, keys, tasks), (rows, num_rows))
 
 
 @functools.partial(jax.jit, static_argnames=("batch_size", "num_updates"))
@@ -210,6 +214,7 @@ def update_on_batches(
     batches: jax.Array,
     *,
     precision: str = "float32",
+    tasks: jax.Array | None = None,
 ) -> tuple[Any, Metrics, jax.Array]:
     """Returns what `update_many` does, on batches f32[P, K, B, W] that were fetched before.
 
@@ -221,14 +226,15 @@ def update_on_batches(
       keys: key[P], the members' training keys.
       batches: each member's rows for each of K updates.
       precision: of matrix products, a name of `jax.default_matmul_precision`.
+      tasks: see `update_many`.
     """
 
-    def train(member: tuple[Any, jax.Array, jax.Array], shared: None) -> Any:
-        state, key, batches = member
-        return run_updates(agent, config, state, key, batches, lambda rows: rows)
+    def train(member: tuple[Any, jax.Array, jax.Array, jax.Array | None], shared: None) -> Any:
+        state, key, batches, task = member
+        return run_updates(agent, config, state, key, batches, lambda rows: rows, task)
 
     with jax.default_matmul_precision(precision):
-        return over_members(train, layout, (states, keys, batches), None)
+        return over_members(train, layout, (states, keys, batches, tasks), None)
 
 
 def run_updates(
@@ -238,6 +244,7 @@ def run_updates(
     key: jax.Array,
     batches: jax.Array,
     fetch: Callable[[jax.Array], jax.Array],
+    task: jax.Array | None = None,
 ) -> tuple[Any, Metrics, jax.Array]:
     """Returns one member's state after K updates, mean metrics f32[], and its health i32[].
 
@@ -248,11 +255,14 @@ def run_updates(
       key: its training key.
       batches: [K, ...], what the batch of each update is fetched by.
       fetch: from one of them to the batch's rows f32[B, W].
+      task: i32[], the member's task, counted from 0; None where the rows are of one.
     """
+    width = replay.row_width(config.observation_dim, config.action_dim)
     update_key = jax.random.fold_in(key, _UPDATES)
 
     def update(state: Any, batch: jax.Array) -> tuple[Any, Metrics]:
-        transitions = replay.unpack(fetch(batch), config.observation_dim, config.action_dim)
+        rows = replay.of_task(fetch(batch), width, task)
+        transitions = replay.unpack(rows, config.observation_dim, config.action_dim)
         key = jax.random.fold_in(update_key, state.step)
         return agent.update(config, state, transitions, key)
 

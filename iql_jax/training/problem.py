@@ -53,6 +53,7 @@ class Problem:
       transforms: fitted on the dataset; to be used in the environment too.
       dataset: name, source, rows, episodes and fingerprint, for the run's record.
       env_name: the environment for evaluation; None trains without any.
+      task_envs: where the dataset is that of several tasks, the environment of each.
       reports_success: whether the environment tells if the goal is reached.
     """
 
@@ -63,6 +64,7 @@ class Problem:
     dataset: dict[str, Any]
     env_name: str | None
     reports_success: bool
+    task_envs: tuple[str, ...] = ()
 
     @property
     def score_meaning(self) -> str | None:
@@ -73,10 +75,15 @@ class Problem:
             return "normalised score"
         return "success rate (%)" if self.reports_success else "return"
 
-    def make_env(self) -> gymnasium.Env:
-        """Returns a new environment for evaluation."""
-        assert self.env_name is not None
-        return envs.make(self.env_name)
+    def env_of(self, task: int | None) -> str | None:
+        """Returns the name of the environment of a task, of the only one by default."""
+        return self.task_envs[task or 0] if self.task_envs else self.env_name
+
+    def make_env(self, task: int | None = None) -> gymnasium.Env:
+        """Returns a new environment for evaluation in a task, the only one by default."""
+        name = self.env_of(task)
+        assert name is not None
+        return envs.make(name)
 
 
 class EnvFacts(NamedTuple):
@@ -110,15 +117,18 @@ def load_problem(config: RunConfig, evaluate: bool = True) -> Problem:
     name = config.dataset_name
     if evaluate and config.dataset is not None and not envs.exists(config.env_name):
         envs.make(config.env_name)  # says what is wrong with the name before anything is loaded
+    _check_tasks(config, evaluate)
     raw = data.load(name)
     env_name = None
     if evaluate:
         env_name = raw.env_name if config.dataset is None else config.env_name
-    facts = None if env_name is None else _check_against(raw, env_name)
+    task_envs = raw.tasks if evaluate else ()
+    judge = task_envs[0] if task_envs else env_name
+    facts = None if judge is None else _check_against(raw, judge)
     _check_choices(config, raw, facts)
     low, high = (None, None) if facts is None else (facts.low, facts.high)
     fitted = Transforms(
-        reward=transforms.fit_reward(config.reward_transform, raw),
+        reward=_fit_reward(config.reward_transform, raw),
         observation=transforms.fit_observation(config.observation_transform, raw),
         action=transforms.fit_action(config.action_transform, raw, low, high),
     )
@@ -136,12 +146,68 @@ def load_problem(config: RunConfig, evaluate: bool = True) -> Problem:
             "rows": len(raw.rewards),
             "episodes": int(raw.ends.sum()),
             "fingerprint": fingerprint(raw),
-            "behaviour_return": transforms.behaviour_return(raw),
-            "behaviour_score": _behaviour_score(raw, env_name, facts),
+            **_behaviour(raw, judge, facts),
+            **_tasks(raw, facts),
         },
         env_name=env_name,
+        task_envs=task_envs,
         reports_success=facts is not None and facts.reports_success,
     )
+
+
+def _check_tasks(config: RunConfig, evaluate: bool) -> None:
+    """Checks that what is asked for is possible where the dataset is that of several tasks.
+
+    Raises:
+      InputError: members are to be evaluated elsewhere, or to act while they learn.
+    """
+    tasks = data.tasks(config.dataset_name)
+    if tasks and config.online is not None:
+        raise InputError(
+            f"'{config.dataset_name}' is {len(tasks)} tasks, and finetuning acts in one: name it, "
+            f"as {tasks[0]}"
+        )
+    if tasks and evaluate and config.dataset is not None:
+        raise InputError(
+            f"'{config.dataset}' is {len(tasks)} tasks, each evaluated in its own environment: "
+            "name it with --env_name, without --dataset"
+        )
+
+
+def _fit_reward(name: str, raw: RawDataset) -> transforms.RewardTransform:
+    """Returns the transform of rewards, which all tasks of the dataset must share.
+
+    Raises:
+      InputError: they do not.
+    """
+    fitted = transforms.fit_reward(name, raw)
+    for number, task in enumerate(raw.tasks):
+        other = transforms.fit_reward(name, raw.of_task(number))
+        if other != fitted:
+            raise InputError(
+                f"reward_transform {name} is another for '{task}' (x {other.scale:g} + "
+                f"{other.shift:g}) than for '{raw.tasks[0]}' (x {fitted.scale:g} + "
+                f"{fitted.shift:g}): train them one by one, or use none or minus_one"
+            )
+    return fitted
+
+
+def _tasks(raw: RawDataset, facts: EnvFacts | None) -> dict[str, Any]:
+    """Returns the tasks of a dataset for a run's record, {} where there is one."""
+    if not raw.tasks:
+        return {}
+    parts = [raw.of_task(number) for number in range(len(raw.tasks))]
+    return {"tasks": [{"name": p.name, **_behaviour(p, p.env_name, facts)} for p in parts]}
+
+
+def _behaviour(
+    raw: RawDataset, env_name: str | None, facts: EnvFacts | None
+) -> dict[str, float | None]:
+    """Returns what the data's own episodes achieved, for a run's record."""
+    return {
+        "behaviour_return": transforms.behaviour_return(raw),
+        "behaviour_score": _behaviour_score(raw, env_name, facts),
+    }
 
 
 def _behaviour_score(raw: RawDataset, env_name: str | None, facts: EnvFacts | None) -> float | None:

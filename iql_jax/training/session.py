@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from iql_jax import agents
 from iql_jax.config import PRECISIONS, RunConfig
@@ -49,6 +50,7 @@ class Setup:
     training_keys: jax.Array
     acting_layout: population.Layout  # where members act in evaluations
     beside: bool  # whether training goes on meanwhile
+    tasks: jax.Array | None  # i32[P], each member's, where they differ in it
     ways_to_act: Mapping[str, Any]  # further ones for evaluation: configurations by name
 
     @property
@@ -180,6 +182,7 @@ def open_session(
                         setup.layout,
                         setup.problem,
                         PRECISIONS[config.precision],
+                        setup.tasks,
                     ),
                     beside=beside,
                     progress=progress,
@@ -200,7 +203,7 @@ def _set_up(
     problem = load_problem(config, options.evaluate or config.online is not None)
     say(describe(problem))
     if options.record_video:
-        video.check(problem.env_name)
+        video.check(problem.env_of(members[0].task))
     if resumed:
         run_directory.check_fingerprint(run_dir, problem.dataset)
     agent = agents.get(config.agent)
@@ -231,8 +234,16 @@ def _set_up(
         training_keys=jax.device_put(training_keys, sharding),
         acting_layout=acting,
         beside=chosen(options.evaluate_beside, layout, acting, len(members)),
+        tasks=_tasks(members, layout),
         ways_to_act=ways_to_act(agent, agent_config, options.eval_candidates),
     )
+
+
+def _tasks(members: list[Member], layout: population.Layout) -> jax.Array | None:
+    numbers = [member.task for member in members if member.task is not None]
+    if not numbers:
+        return None
+    return jax.device_put(np.array(numbers, np.int32), layout.members(len(members)))
 
 
 def _start(setup: Setup, checkpoints: Checkpoints) -> tuple[Any, Progression]:
@@ -308,6 +319,7 @@ def _open_evaluator(setup: Setup) -> Iterator[Evaluator | None]:
         setup.seeds,
         setup.config.eval_episodes,
         PRECISIONS[setup.config.precision],
+        [member.task for member in setup.members],
     )
     try:
         yield evaluator
@@ -332,7 +344,8 @@ def finish(session: Session, states: Any) -> int:
         finished=finished,
     )
     summary.write_results(setup.run_dir, results)
-    pictures.draw_run(setup.run_dir)
+    for path in pictures.draw_run(setup.run_dir):
+        session.log.log_media(done.update, path.stem, path)
     if setup.options.record_video and finished:
         _record_video(session, states)
     session.log.close(results)
@@ -350,9 +363,8 @@ def finish(session: Session, states: Any) -> int:
 
 def _record_video(session: Session, states: Any) -> None:
     setup, update, member = session.setup, session.done.update, session.alive[0]
-    assert session.evaluator is not None and setup.problem.env_name is not None
-    path = video.record(
-        setup.run_dir, setup.problem.env_name, session.evaluator, states, update, member
-    )
+    env_name = setup.problem.env_of(setup.members[member].task)
+    assert session.evaluator is not None and env_name is not None
+    path = video.record(setup.run_dir, env_name, session.evaluator, states, update, member)
     session.log.log_media(update, "episode", path, member)
     say(f"video        {path}")

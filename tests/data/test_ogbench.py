@@ -1,5 +1,6 @@
 """OGBench's files become a task's transitions by OGBench's own rules."""
 
+import dataclasses
 import sys
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from iql_jax import data, envs
 from iql_jax.data import download, ogbench
+from iql_jax.data.raw import fingerprint, validate
 from iql_jax.envs import ogbench_env
 from iql_jax.errors import InputError
 
@@ -72,12 +74,25 @@ def test_a_task_pays_at_its_own_goal(tmp_path):
 
 def test_all_five_tasks_share_the_rows(tmp_path):
     write(tmp_path)
-    raw, rewards, masks = ogbench.load_tasks(NAME.format(2), tmp_path)
-    assert rewards.shape == masks.shape == (5, len(raw.rewards)) == (5, 10)
+    name = NAME.format(1).replace("task1", "all")
+    raw = data.load(name, data_dir=tmp_path)
+    assert raw.tasks == data.tasks(name) == tuple(NAME.format(task) for task in range(1, 6))
+    assert raw.outcomes.shape == (5, len(raw.rewards), 2) == (5, 10, 2)
     for task in (1, 2):
-        one = data.load(NAME.format(task), data_dir=tmp_path)
-        np.testing.assert_array_equal(rewards[task - 1], one.rewards)
-        np.testing.assert_array_equal(masks[task - 1], one.masks)
+        one, part = data.load(NAME.format(task), data_dir=tmp_path), raw.of_task(task - 1)
+        assert (part.name, part.env_name) == (one.name, one.env_name)
+        np.testing.assert_array_equal(part.rewards, one.rewards)
+        np.testing.assert_array_equal(part.masks, one.masks)
+    outcomes = raw.outcomes.copy()
+    outcomes[3, 2, 0] = 7.0
+    changed = dataclasses.replace(raw, outcomes=outcomes)
+    assert fingerprint(changed) != fingerprint(raw)
+    outcomes[3, 2, 1] = np.nan
+    with pytest.raises(InputError, match="task4-v0: 'masks' row 2 is nan"):
+        validate(changed)
+    with pytest.raises(InputError, match=r"is five tasks: an environment is of one, ogbench/antma"):
+        envs.make(name)
+    assert data.tasks("hopper-medium-v2") == data.tasks(NAME.format(1)) == ()
 
 
 @pytest.mark.parametrize("name", ogbench_env.NAMES)
