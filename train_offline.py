@@ -23,6 +23,8 @@ RECIPES = {
     "hammer": "adroit.py",
     "door": "adroit.py",
     "relocate": "adroit.py",
+    "ogbench": "ogbench.py",
+    "auctionnet": "auctionnet.py",
 }
 
 

@@ -217,7 +217,7 @@ def main(body: Callable[[], int], recipes: Mapping[str, str], online: bool = Fal
     Args:
       body: returns the exit status.
       recipes: the config file's name used where `--config` is not given, by the family of
-        `--env_name` (what stands before its first dash); "" without `--env_name`.
+        `--env_name` (what stands before its first dash or slash); "" without `--env_name`.
       online: whether the flags of finetuning are wanted.
     """
     try:
@@ -265,6 +265,7 @@ def _choose_config(argv: Sequence[str], recipes: Mapping[str, str]) -> Path:
     if env_name is None:
         return folder / recipes[""]
     family = env_name.removeprefix("d4rl/").removeprefix("generated/").partition("-")[0]
+    family = family.partition("/")[0]  # of ogbench/... and auctionnet/...
     if family not in recipes:
         raise InputError(
             f"no config is known for --env_name={env_name}; name one with --config: {known}"
