@@ -269,14 +269,15 @@ def run_updates(
     def update_and_sum(carry: Any, batch: jax.Array) -> tuple[Any, None]:
         state, sums, broken_at = carry
         new_state, metrics = update(state, batch)
-        finite = jnp.isfinite(sum(metrics.values()))
+        values = jnp.stack([metrics[name] for name in names])
+        finite = jnp.isfinite(values).all()
         broken_at = jnp.where((broken_at < 0) & ~finite, state.step, broken_at)
-        return (new_state, jax.tree.map(jnp.add, sums, metrics), broken_at), None
+        return (new_state, sums + values, broken_at), None
 
-    # The names of the metrics, found by tracing one update; nothing is computed.
-    shapes = jax.eval_shape(update, state, batches[0])[1]
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    start = (state, zeros, jnp.array(-1, jnp.int32))
+    # Found by tracing one update; nothing is computed. One vector holds all the sums, since an
+    # accelerator launches a program for each array.
+    names = sorted(jax.eval_shape(update, state, batches[0])[1])
+    start = (state, jnp.zeros(len(names)), jnp.array(-1, jnp.int32))
     if len(batches) > 1:
         (state, sums, broken_at), _ = jax.lax.scan(update_and_sum, start, batches)
     else:
@@ -285,7 +286,7 @@ def run_updates(
         state, sums, broken_at = jax.lax.fori_loop(
             0, passes, lambda _, carry: update_and_sum(carry, batches[0])[0], start
         )
-    return state, jax.tree.map(lambda x: x / len(batches), sums), broken_at
+    return state, dict(zip(names, sums / len(batches), strict=True)), broken_at
 
 
 def over_members(
