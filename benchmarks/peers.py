@@ -68,9 +68,11 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             workers[name] = worker
             common.say(f"{name} is ready")
 
+        names = arguments.only.split(",")
         for name, own in own_specs(spec, common.records.cpu_cores()).items():
-            add(name, OURS, own)
-        for name in arguments.only.split(","):
+            if name != OUR_IDQL or "IDQL" in names:
+                add(name, OURS, own)
+        for name in names:
             checkout = find_checkout(arguments.peers, PEERS[name].folders)
             if checkout is None:
                 failures[name] = f"no checkout {PEERS[name].folders[0]} in the folder"
