@@ -1,6 +1,7 @@
 """Pictures: pure functions of arrays to figures, in colours that colour-blind readers can tell."""
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,23 @@ def _dress(axes: Axes, ylabel: str, xlabel: str | None = "gradient updates") -> 
         axes.set_xlabel(xlabel)
 
 
+def _entitle(figure: Figure, title: str) -> None:
+    """Put a title above all panels, in as many lines as the figure's width asks for."""
+    figure.suptitle(_wrapped(title, figure.get_figwidth()), fontsize="medium")
+
+
+def _wrapped(text: str, inches: float) -> str:
+    return "\n".join(textwrap.fill(line, int(13 * inches)) for line in text.splitlines())
+
+
+def _frame_scores(axes: Axes, label: str) -> None:
+    """Show zero, and of a rate all that it can be."""
+    if label == "success rate (%)":
+        axes.set_ylim(-3.0, 103.0)
+    else:
+        axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+
+
 def learning_curves(
     title: str,
     score_label: str,
@@ -110,7 +128,7 @@ def learning_curves(
         1 + rows, _PANELS_PER_ROW, height_ratios=[1.9] + [1.0] * rows if rows else [1.0]
     )
     top = figure.add_subplot(grid[0, :])
-    figure.suptitle(title)
+    _entitle(figure, title)
     many = scores.values.shape[1]
     if len(scores.updates):
         label = ("mean of " if many > 1 else "") + count_members(many)
@@ -121,7 +139,7 @@ def learning_curves(
             handles.append(Rectangle((0, 0), 1, 1, color=COLOURS[0], alpha=0.2))
             labels += ["members", "95% bootstrap interval of the mean"]
         top.legend(handles, labels, frameon=False, fontsize="small")
-        top.set_ylim(bottom=min(0.0, top.get_ylim()[0]))
+        _frame_scores(top, score_label)
     else:
         top.text(0.5, 0.5, "no evaluation yet", transform=top.transAxes, ha="center")
     _dress(top, score_label)
@@ -191,7 +209,7 @@ def method_curves(groups: Sequence[Group]) -> Figure:
                     members=False,
                     band=True,
                 )
-                axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+                _frame_scores(axes, group.label)
                 _dress(axes, group.label)
         axes.legend(frameon=False, fontsize="small")
     figure.suptitle("mean over members, 95% bootstrap interval", fontsize="small", color="0.3")
@@ -207,7 +225,7 @@ def distributions(title: str, rows: Sequence[Mapping[str, Any]]) -> Figure:
     """
     names = list(dict.fromkeys(row["name"] for row in rows))
     figure = new_figure(4.8 * len(names), 3.6)
-    figure.suptitle(title)
+    _entitle(figure, title)
     for index, name in enumerate(names):
         axes = figure.add_subplot(1, len(names), index + 1)
         update = max(row["update"] for row in rows if row["name"] == name)
@@ -224,6 +242,8 @@ def distributions(title: str, rows: Sequence[Mapping[str, Any]]) -> Figure:
         axes.set_title(f"{name} after {update:,} updates", fontsize="medium")
         unit = "log density" if name == "log_prob" else "discounted return"
         _dress(axes, "probability density", f"{name} ({unit})")
+        axes.xaxis.set_major_formatter(ticker.ScalarFormatter())
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(6))
         if len(shown) <= len(COLOURS):  # a place of its own: to look for the best takes seconds
             axes.legend(frameon=False, fontsize="small", loc="upper left")
     return figure
@@ -266,11 +286,8 @@ def maze(title: str, view: MazeView) -> Figure:
     along = np.sort(view.origin[1] + view.step[1] * np.array([-0.5, rows - 0.5]))
     axes.set(xlim=across, ylim=along, xlabel="x (m)", ylabel="y (m)", aspect="equal")
     reached = int(np.sum(view.success))
-    axes.set_title(
-        f"{title}\n{reached} of {len(view.success)} episodes reach the goal, "
-        f"{view.update:,} updates",
-        fontsize="medium",
-    )
+    outcome = f"{reached} of {len(view.success)} episodes reach the goal, {view.update:,} updates"
+    axes.set_title(f"{_wrapped(title, 0.8 * figure.get_figwidth())}\n{outcome}", fontsize="medium")
     return figure
 
 

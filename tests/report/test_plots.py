@@ -156,3 +156,15 @@ def test_the_pictures_of_a_run(make_run):
     run = runs.load_run(path)
     assert pictures.title_of(run) == "IQL on generated/maze-v0\nmade for a test"
     assert list(pictures.training_series(path)) == ["training/q_loss", "training/v"]
+
+
+def test_rates_show_their_whole_range_and_long_titles_wrap():
+    scores = runs.Series(np.array([10, 20]), np.zeros((2, 1)))
+    figure = plots.learning_curves(
+        "IQL on a maze\n" + "made by " * 40, "success rate (%)", scores, {}
+    )
+    assert figure.axes[0].get_ylim() == (-3.0, 103.0)
+    lines = figure.get_suptitle().splitlines()
+    assert lines[0] == "IQL on a maze" and max(map(len, lines)) <= 130 and len(lines) > 2
+    figure = plots.learning_curves("", "return", scores, {})
+    assert figure.axes[0].get_ylim()[1] < 1
