@@ -18,6 +18,9 @@ RECIPES = {
     "halfcheetah": "locomotion_finetune.py",
     "walker2d": "locomotion_finetune.py",
     "ant": "locomotion_finetune.py",
+    "binary/pen": "adroit_binary_finetune.py",
+    "binary/door": "adroit_binary_finetune.py",
+    "binary/relocate": "adroit_binary_finetune.py",
 }
 
 

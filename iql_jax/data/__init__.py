@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 
 from iql_jax.data.raw import RawDataset, validate
-from iql_jax.envs import ogbench_env
+from iql_jax.envs import d4rl_names, ogbench_env
 from iql_jax.errors import InputError
 
 
@@ -53,6 +53,7 @@ def known_names() -> list[str]:
         *generated.NAMES,
         *ogbench_generate.NAMES,
         *(f"d4rl/{name}" for name in d4rl.datasets()),
+        *d4rl_names.binary_names(),
         *ogbench_env.NAMES,
         *ogbench_env.ALL_TASKS,
     ]
@@ -60,6 +61,11 @@ def known_names() -> list[str]:
 
 def _loaders() -> dict[str, Callable[[str, str | os.PathLike[str] | None], RawDataset]]:
     """Return the function that loads a name, by prefix; each is imported when it is called."""
+
+    def load_binary(name: str, data_dir: str | os.PathLike[str] | None) -> RawDataset:
+        from iql_jax.data import adroit_binary
+
+        return adroit_binary.load_binary(name, data_dir)
 
     def load_d4rl(name: str, data_dir: str | os.PathLike[str] | None) -> RawDataset:
         from iql_jax.data import d4rl
@@ -97,6 +103,7 @@ def _loaders() -> dict[str, Callable[[str, str | os.PathLike[str] | None], RawDa
 
     return {
         "auctionnet": load_auctionnet,
+        "binary": load_binary,
         "d4rl": load_d4rl,
         "file": load_file,
         "generated": load_generated,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from iql_jax.data import d4rl, generated, ogbench, ogbench_generate
 from iql_jax.envs import ogbench_env
-from iql_jax.envs.d4rl_names import datasets
+from iql_jax.envs.d4rl_names import BINARY_PREFIX, binary_names, datasets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +32,11 @@ def entries() -> Iterator[Entry]:
         stem = ogbench_env.parse_name(name).file_stem
         yield _entry(name, ogbench_generate.default_paths(stem)[0])
     for name, entry in datasets().items():
-        yield _entry(f"d4rl/{name}", d4rl.data_folder() / entry["url"].rsplit("/", 1)[-1])
-    for name in ogbench_env.NAMES:
+        path = d4rl.data_folder() / entry["url"].rsplit("/", 1)[-1]
+        yield _entry(f"d4rl/{name}", path)
+        if BINARY_PREFIX + name in binary_names():
+            yield _entry(BINARY_PREFIX + name, path)
+    for name in (*ogbench_env.NAMES, *ogbench_env.ALL_TASKS):
         stem = ogbench_env.parse_name(name).file_stem
         yield _entry(name, ogbench.data_folder() / f"{stem}.npz")
     yield from _minari()

@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from iql_jax.envs import minari_env, ogbench_env
+from iql_jax.envs import d4rl_names, minari_env, ogbench_env
 from iql_jax.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:  # names and scores are read without the simulators
@@ -20,7 +20,7 @@ _Maker = Callable[[str, str | None], "gymnasium.Env"]
 @functools.cache
 def _own() -> dict[str, _Maker]:
     """The environments made by this package, by every name they go by."""
-    from iql_jax.envs import adroit, antmaze, kitchen, locomotion, maze2d, pointmaze
+    from iql_jax.envs import adroit, adroit_binary, antmaze, kitchen, locomotion, maze2d, pointmaze
 
     makers: dict[str, _Maker] = {}
     for names, maker in (
@@ -31,6 +31,7 @@ def _own() -> dict[str, _Maker]:
         (kitchen.d4rl_names(), kitchen.make_kitchen),
     ):
         makers |= {prefix + name: maker for prefix in ("", "d4rl/") for name in names}
+    makers |= dict.fromkeys(d4rl_names.binary_names(), adroit_binary.make_binary)
     makers |= dict.fromkeys(antmaze.GENERATED_NAMES, antmaze.make_antmaze)
     makers |= dict.fromkeys(pointmaze.GENERATED_NAMES, pointmaze.make_pointmaze)
     return makers
@@ -43,9 +44,9 @@ def make(env_name: str, render_mode: str | None = None) -> "gymnasium.Env":
 
     Args:
       env_name: a D4RL name, bare or as `d4rl/...`, for D4RL's environment reproduced; a
-        `generated/...` name; `auctionnet/PATH` for a period replayed; `minari/ID` for what that
-        dataset names; `ogbench/...`; or a Gymnasium id, as `module:Name-v0` where a module of
-        yours registers it.
+        `generated/...` name; `binary/...` for Adroit's binary tasks; `auctionnet/PATH` for a
+        period replayed; `minari/ID` for what that dataset names; `ogbench/...`; or a Gymnasium
+        id, as `module:Name-v0` where a module of yours registers it.
       render_mode: None or "rgb_array".
 
     Raises:

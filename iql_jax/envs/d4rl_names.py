@@ -32,12 +32,22 @@ _MAX_EPISODE_STEPS = {
     "kitchen-": 280,
 }
 
+# Before a name of these Adroit tasks: reward -1 until the task is done.
+BINARY_PREFIX = "binary/"
+_BINARY_TASKS = ("pen", "door", "relocate")
+
 
 @functools.cache
 def datasets() -> Mapping[str, Mapping[str, Any]]:
     """Returns what is known of each D4RL dataset: `url`, reference returns; by bare name."""
     folder = importlib.resources.files("iql_jax.envs")
     return json.loads(folder.joinpath("d4rl_datasets.json").read_text())
+
+
+@functools.cache
+def binary_names() -> tuple[str, ...]:
+    """Returns the names of Adroit's binary tasks, such as `binary/pen-cloned-v1`."""
+    return tuple(BINARY_PREFIX + name for name in datasets() if name.split("-")[0] in _BINARY_TASKS)
 
 
 def max_episode_steps(name: str) -> int:
