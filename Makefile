@@ -14,13 +14,13 @@ train: $(VENV)/.installed
 	$(VENV)/bin/python train_offline.py $(ARGS)
 
 test: $(VENV)/.installed-dev
-	$(VENV)/bin/python -m pytest -n 2 --dist worksteal $(ARGS)
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 slow: $(VENV)/.installed-dev
-	$(VENV)/bin/python -m pytest -m slow $(ARGS)
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(VENV)/bin/python -m pytest -m slow $(ARGS)
 
 fault: $(VENV)/.installed-dev
-	$(VENV)/bin/python -m pytest -m fault $(ARGS)
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(VENV)/bin/python -m pytest -m fault $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .

@@ -5,6 +5,9 @@ import pathlib
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # BLAS threads fight XLA's on small machines
 os.environ.setdefault("MUJOCO_GL", "egl")
+# Most of the tests' time is compiling small programs, and 40% of that LLVM's polish of them. What
+# is compared with the authors' numbers is compiled as users have it, and so is all of `make slow`.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax
 import pytest
@@ -16,6 +19,15 @@ def pytest_configure():
     jax.config.update("jax_numpy_rank_promotion", "raise")
     jax.config.update("jax_debug_key_reuse", True)
     jax.config.update("jax_default_matmul_precision", "float32")
+
+
+@pytest.fixture
+def all_optimizations():
+    """Compiles as users do."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    fewer = os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"].lower() in ("1", "true")
+    jax.config.update("jax_disable_most_optimizations", fewer)
 
 
 @pytest.fixture(scope="session")

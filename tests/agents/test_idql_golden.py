@@ -13,6 +13,8 @@ from iql_jax.agents.optim import init_learner
 from iql_jax.config import DiffusionSettings, RunConfig
 from tests.golden import batch, idql_params, idql_policy, load
 
+pytestmark = pytest.mark.usefixtures("all_optimizations")
+
 OBJECTIVES = {"expectile": "expectile", "quantile": "quantile", "exponential": "exponential_alpha"}
 
 

@@ -9,6 +9,8 @@ from iql_jax.agents.optim import init_learner
 from iql_jax.config import RunConfig
 from tests.golden import batch, load, params
 
+pytestmark = pytest.mark.usefixtures("all_optimizations")
+
 FILES = {"mujoco": True, "antmaze": True, "finetune": False}  # with learning-rate decay?
 
 

@@ -75,9 +75,9 @@ def test_v_is_the_mean_of_q_under_the_implicit_policy(objective):
     def slope(v):
         return jax.grad(lambda v: losses.value_loss(objective, q - v, NUMBERS).sum())(v)
 
-    values = jnp.linspace(-1.0, 4.0, 100001)
+    values = jnp.linspace(-1.0, 4.0, 100_000)  # none is a Q
     v = values[jnp.argmax(jax.vmap(slope)(values) >= 0)]  # convex: the loss falls until here
-    assert 0 < v <= 3
+    assert 0 < v < 3.001
     weight = losses.implicit_weight(objective, q - v, NUMBERS)
     # For the quantile, V is one of the actions' Q itself, whose weight outgrows all others.
     np.testing.assert_allclose((weight * q).sum() / weight.sum(), v, atol=1e-3)

@@ -107,6 +107,7 @@ def is_alive(pid):
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux whether processes live")
 def test_a_killed_sweep_continues_with_what_was_left(start, folder, finished_run):
     flags = ["--root=runs", "--cpus_per_run=1", "--no_pin", "--", f"--finished_run={finished_run}"]

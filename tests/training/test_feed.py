@@ -14,7 +14,7 @@ def pieces():
     return feed.pieces_of(0, 20, lambda update: min(7, 20 - update))
 
 
-@pytest.mark.parametrize("num_members", [1, 3])
+@pytest.mark.parametrize("num_members", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_the_host_feeds_what_the_device_holds(num_members, tmp_path):
     agent, config, layout, states, keys, rows, _ = make(range(num_members))
     rows = np.asarray(rows)

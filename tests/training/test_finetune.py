@@ -14,7 +14,7 @@ from iql_jax.config import OnlineConfig, RunConfig
 from iql_jax.data import replay, transforms
 from iql_jax.envs.lockstep import StepResult
 from iql_jax.errors import InputError
-from iql_jax.training import acting, finetune, population, problem
+from iql_jax.training import acting, finetune, population, problem, session
 from iql_jax.training.interrupt import StopSignals
 from iql_jax.training.members import plan_members
 from iql_jax.training.plain import from_plain, to_plain
@@ -25,6 +25,7 @@ from tests.agents.test_iql_golden import deviation, golden_state
 from tests.golden import load, params
 
 
+@pytest.mark.usefixtures("all_optimizations")
 def test_the_online_update_equals_the_authors(shared):
     arrays, meta = load(shared / "golden" / "finetune.npz")
     config, state = golden_state(arrays, meta, decay=False)
@@ -108,9 +109,9 @@ CONFIG = RunConfig(
     batch_size=16,
     reward_transform="minus_one",
     opt_decay_schedule="none",
-    max_steps=360,
-    log_interval=60,
-    eval_interval=120,
+    max_steps=240,
+    log_interval=40,
+    eval_interval=80,
     eval_episodes=2,
     online=OnlineConfig(num_pretraining_steps=20, init_dataset_size=500, warmup_steps=5),
 )
@@ -118,12 +119,15 @@ CONFIG = RunConfig(
 
 @pytest.fixture
 def maze_data(monkeypatch, tmp_path_factory):
-    """A small generated dataset in place of the full one."""
+    """A small generated dataset in place of the full one, and no pictures of runs."""
     from iql_jax.data import generated
 
     folder = tmp_path_factory.getbasetemp() / "maze"
     monkeypatch.setenv("IQL_JAX_DATA_DIR", str(folder))
     monkeypatch.setitem(generated._NUM_TRANSITIONS, "generated/pointmaze-umaze-v0", 3000)
+    monkeypatch.setattr(session.pictures, "draw_run", lambda run_dir: [])
+    with jax.debug_key_reuse(False):  # takes longer for each call than these small programs
+        yield
 
 
 def records(run_dir: Path):
@@ -159,7 +163,7 @@ def arrays_of(checkpoint: Path, num_seeds):
     return jax.tree.leaves(Checkpoints(checkpoint.parent, say=print).restore(template).arrays)
 
 
-@pytest.mark.parametrize("num_seeds", [1, 2])
+@pytest.mark.parametrize("num_seeds", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_continued_run_ends_bit_for_bit_like_one_never_stopped(
     maze_data, tmp_path, monkeypatch, num_seeds
 ):
@@ -169,7 +173,7 @@ def test_a_continued_run_ends_bit_for_bit_like_one_never_stopped(
 
     def stop_in_mid_episode(self):
         asked.append(True)
-        return len(asked) > 190
+        return len(asked) > 130
 
     with monkeypatch.context() as patched:
         patched.setattr(StopSignals, "stopped", stop_in_mid_episode)
@@ -180,12 +184,12 @@ def test_a_continued_run_ends_bit_for_bit_like_one_never_stopped(
     *parts, parts_last = records(tmp_path / "parts")
     for a, b in zip(whole[:3], parts[:3], strict=True):
         assert a == b
-    assert whole_last.name == parts_last.name == "update_375"  # 20 + 360 - 5 warming up
+    assert whole_last.name == parts_last.name == "update_255"  # 20 + 240 - 5 warming up
     for a, b in zip(
         arrays_of(whole_last, num_seeds), arrays_of(parts_last, num_seeds), strict=True
     ):
         np.testing.assert_array_equal(a, b)
-    assert whole[0][-1]["env_steps"] == 360
+    assert whole[0][-1]["env_steps"] == 240
 
 
 def test_finetuning_starts_from_an_offline_run(maze_data, tmp_path):

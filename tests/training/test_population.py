@@ -68,7 +68,14 @@ def assert_identical(left, right):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("agent", sorted(agents.AGENTS))
+# Behaviour cloning is part of IQL, and each compiles for seconds.
+EVERY_AGENT = [
+    pytest.param(agent, marks=pytest.mark.slow if agent == "bc" else ())
+    for agent in sorted(agents.AGENTS)
+]
+
+
+@pytest.mark.parametrize("agent", EVERY_AGENT)
 def test_the_length_of_a_chunk_changes_nothing(agent):
     config = dataclasses.replace(CONFIG, agent=agent, dropout_rate=0.1)  # dropout draws keys too
     whole, _, _ = train(make([0, 1], config), 20)
@@ -76,7 +83,9 @@ def test_the_length_of_a_chunk_changes_nothing(agent):
     assert_identical(whole, halves)
 
 
-@pytest.mark.parametrize("agent", sorted(agents.AGENTS))
+@pytest.mark.parametrize(
+    "agent", ["iql", *(pytest.param(agent, marks=pytest.mark.slow) for agent in ("bc", "idql"))]
+)
 def test_a_member_trains_alike_alone_and_among_others(agent):
     config = dataclasses.replace(CONFIG, agent=agent)
     together, _, _ = train(make([3, 4, 5], config), 10)
