@@ -34,7 +34,8 @@ def main() -> int:
     from iql_jax.training.members import plan_members
 
     members = plan_members(config, flags.FLAGS.seed, flags.FLAGS.num_seeds, flags.FLAGS.sweep)
-    cli.use_host_cores(len(members))
+    cli.use_host_cores(len(members) // flags.FLAGS.num_processes)
+    cli.join_team()
     from iql_jax.training.offline import train_offline
 
     return train_offline(config, members, options)

@@ -71,6 +71,33 @@ def define_online_flags() -> None:
     )
 
 
+def define_team_flags() -> None:
+    """Defines the flags by which several processes train one population."""
+    flags.DEFINE_string(
+        "coordinator_address", None, "HOST:PORT of the first of several processes of one run."
+    )
+    flags.DEFINE_integer("num_processes", 1, "How many processes train the members together.")
+    flags.DEFINE_integer("process_id", 0, "Which of them this is, counted from 0.")
+
+
+def join_team() -> None:
+    """Joins the other processes of the run, where the flags name any; before JAX is used.
+
+    Raises:
+      InputError: they cannot be reached, or the flags do not fit together.
+    """
+    if FLAGS.coordinator_address is None:
+        if FLAGS.num_processes != 1 or FLAGS.process_id != 0:
+            raise InputError(
+                "--num_processes and --process_id need --coordinator_address=HOST:PORT, where the "
+                "first process listens"
+            )
+        return
+    from iql_jax.training import team
+
+    team.join(FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id)
+
+
 def define_flags(default_config: str) -> None:
     """Defines the flags of an entry point.
 
@@ -224,6 +251,8 @@ def main(body: Callable[[], int], recipes: Mapping[str, str], online: bool = Fal
         define_flags(str(_choose_config(sys.argv, recipes)))
         if online:
             define_online_flags()
+        else:
+            define_team_flags()
     # The config file and its overrides are read when the flag is defined.
     except (AttributeError, KeyError) as error:
         message = str(error).strip("'\"").removeprefix("\\'")

@@ -67,6 +67,31 @@ class Evaluation:
         }
 
 
+def join_evaluations(
+    shares: Sequence[dict[str, Evaluation] | None],
+) -> dict[str, Evaluation] | None:
+    """Returns the evaluations of all members, by way to act, from those of each process's members.
+
+    None if one was interrupted.
+    """
+    whole = [share for share in shares if share is not None]
+    if len(whole) < len(shares):
+        return None
+    return {name: _join([share[name] for share in whole]) for name in whole[0]}
+
+
+def _join(parts: Sequence[Evaluation]) -> Evaluation:
+    success = [part.success for part in parts if part.success is not None]
+    return Evaluation(
+        returns=np.concatenate([part.returns for part in parts]),
+        lengths=np.concatenate([part.lengths for part in parts]),
+        success=np.concatenate(success) if success else None,
+        env_name=parts[0].env_name,
+        wall_seconds=max(part.wall_seconds for part in parts),
+        acting_seconds=max(part.acting_seconds for part in parts),
+    )
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1, 2), static_argnames="precision")
 def act_many(
     agent: Agent,

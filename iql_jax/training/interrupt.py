@@ -59,6 +59,16 @@ class StopSignals:
         """Returns whether the run was asked to stop."""
         return self._received is not None
 
+    def agree(self, number: int) -> None:
+        """Takes over a signal that another process of the run received; 0 for none."""
+        if number and self._received is None:
+            self._received = signal.Signals(number)
+
+    @property
+    def number(self) -> int:
+        """The signal's number, 0 if there was none."""
+        return int(self._received or 0)
+
     @property
     def name(self) -> str:
         """The name of the signal, empty if there was none."""

@@ -12,7 +12,7 @@ import numpy as np
 from iql_jax.errors import InputError
 from iql_jax.training import maze_view
 from iql_jax.training.beside import Pending
-from iql_jax.training.evaluation import Evaluation
+from iql_jax.training.evaluation import Evaluation, join_evaluations
 from iql_jax.training.feed import PIECE
 from iql_jax.training.session import Session, Setup
 
@@ -87,7 +87,7 @@ def _log_chunk(session: Session, chunk: Chunk) -> None:
     """Adds a chunk to the current row of metrics, and writes the row where it is complete."""
     config = session.setup.config
     session.done.update = chunk.update
-    metrics, broken_at = jax.device_get((chunk.metrics, chunk.broken_at))
+    metrics, broken_at = session.setup.team.gather((chunk.metrics, chunk.broken_at))
     drop_broken(session, broken_at)
     add_metrics(session, metrics, chunk.num_updates)
     tick(session)
@@ -147,6 +147,18 @@ def save_is_due(session: Session) -> bool:
     return time.perf_counter() - session.saved_at >= session.setup.options.checkpoint_seconds
 
 
+def agree(session: Session) -> tuple[bool, bool]:
+    """Returns whether the run was asked to stop, and whether the last checkpoint is old enough.
+
+    All processes of the run get the same: a signal to one stops all, and the first one's clock
+    counts.
+    """
+    mine = session.signals.number, save_is_due(session)
+    signals, due = zip(*session.setup.team.exchange(mine), strict=True)
+    session.signals.agree(max(signals))
+    return max(signals) > 0, due[0]  # not what came meanwhile, of which the others do not know
+
+
 def assess_and_save(session: Session, states: Any) -> None:
     """Evaluates where that is due, then begins a checkpoint of the run as it is now.
 
@@ -159,7 +171,7 @@ def assess_and_save(session: Session, states: Any) -> None:
     check_finite(session, states)
     if assessment_is_due(session) and _training_goes_on(session):
         copies = jax.tree.map(jnp.copy, states)  # training goes on in the buffers of `states`
-        paths = maze_view.Paths(session.alive[0])
+        paths = _watch(session)
         evaluations = session.beside.submit(_evaluate, session, copies, paths)
         session.pending = Pending(copies, paths, evaluations)
         return
@@ -169,7 +181,7 @@ def assess_and_save(session: Session, states: Any) -> None:
 
 def _training_goes_on(session: Session) -> bool:
     """Returns whether the evaluation that is due is to be made beside training."""
-    more = session.done.update < session.setup.num_updates and not session.signals.stopped()
+    more = session.done.update < session.setup.num_updates
     return session.setup.beside and session.evaluator is not None and more
 
 
@@ -181,7 +193,7 @@ def check_finite(session: Session, states: Any) -> None:
     Raises:
       InputError: there is one, and `on_nan` says to stop or no member is left.
     """
-    finite = np.asarray(_finite_members(states.replace(hyper=None)))
+    finite = session.setup.team.gather(_finite_members(states.replace(hyper=None)))
     drop_broken(session, np.where(finite, -1, session.done.update))
 
 
@@ -229,7 +241,7 @@ def assess(session: Session, states: Any) -> float | None:
     None if there is no environment, or if interrupted, when nothing is logged.
     """
     tick(session)
-    paths = maze_view.Paths(session.alive[0])
+    paths = _watch(session)
     return _log_assessment(session, states, paths, _evaluate(session, states, paths))
 
 
@@ -250,24 +262,29 @@ def _log_assessment(
     evaluations: Mapping[str, Evaluation] | None,
 ) -> float | None:
     """Logs evaluations and distributions; returns the mean score, None if there is none."""
-    done, alive = session.done, session.alive
+    done, alive, setup = session.done, session.alive, session.setup
+    evaluations = join_evaluations(setup.team.exchange(evaluations))
     done.evaluation_seconds += _passed(session)
     if evaluations is None:
+        agree(session)  # on the signal that ended it, which the others may not have
         return None
-    samples = session.diagnosis(states)
+    samples = setup.team.gather(session.diagnosis(states))
     session.log.log_histograms(
         done.update,
         {_HISTOGRAM_NAMES.get(name, name): values[alive] for name, values in samples.items()},
         members=alive,
     )
-    if "" in evaluations:
-        session.diagnosis.draw_maze(
-            session.setup.run_dir, states, paths, evaluations[""], done.update
-        )
+    if "" in evaluations and setup.team.leads and paths.member in alive:
+        session.diagnosis.draw_maze(setup.run_dir, states, paths, evaluations[""], done.update)
     score = _log_evaluations(session, evaluations)
     done.assessed = done.update
     done.evaluation_seconds += _passed(session)
     return score
+
+
+def _watch(session: Session) -> maze_view.Paths:
+    """Returns what records the paths of the first of this process's members that is alive."""
+    return maze_view.Paths(min(session.alive_here, default=0))
 
 
 def _evaluate(
@@ -284,11 +301,11 @@ def _evaluate(
 
     if evaluator is None:
         return {}
-    evaluation = evaluator(states, update, stopped, paths, members=session.alive)
+    evaluation = evaluator(states, update, stopped, paths, members=session.alive_here)
     found = {"": evaluation}
     for name, config in session.setup.ways_to_act.items():
         acting = evaluator.acting_by(config)
-        found[name] = acting(states, update, stopped, members=session.alive)
+        found[name] = acting(states, update, stopped, members=session.alive_here)
     whole = {name: evaluation for name, evaluation in found.items() if evaluation is not None}
     return whole if len(whole) == len(found) else None
 
@@ -338,7 +355,10 @@ def save(session: Session, states: Any, score: float | None = None) -> None:
     tick(session)
     session.saved_at, session.saved = session.clock, session.done.update
     host = dataclasses.asdict(session.done)
-    session.checkpoints.save(session.done.update, states, host, score)
+    if session.setup.team.size > 1:
+        states = session.setup.team.gather(states)
+    if session.setup.team.leads:
+        session.checkpoints.save(session.done.update, states, host, score)
 
 
 def tick(session: Session) -> None:

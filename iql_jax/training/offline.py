@@ -57,7 +57,10 @@ def _open_feed(run: Session) -> DeviceFeed | HostFeed:
 def _loop(run: Session, states: Any, feed: DeviceFeed | HostFeed) -> Any:
     setup, done, config = run.setup, run.done, run.setup.config
     update, unlogged = done.update, list[Chunk]()
-    while update < setup.num_updates and not run.signals.stopped():
+    while update < setup.num_updates:
+        stopped, save_is_due = loop.agree(run)
+        if stopped:
+            break
         num_updates = loop.chunk_length(setup, update)
         states, metrics, broken_at = feed.train(
             states, num_updates, config.batch_size, PRECISIONS[config.precision]
@@ -65,9 +68,9 @@ def _loop(run: Session, states: Any, feed: DeviceFeed | HostFeed) -> Any:
         loop.log_chunks(run, unlogged)  # while the device works on the chunk just begun
         update += num_updates
         unlogged.append(Chunk(update, num_updates, metrics, broken_at))
-        if loop.ends_interval(setup, update) or loop.save_is_due(run):
+        if loop.ends_interval(setup, update) or save_is_due:
             loop.log_chunks(run, unlogged, wait=True)
-            if done.update == update and (loop.assessment_is_due(run) or loop.save_is_due(run)):
+            if done.update == update:
                 loop.assess_and_save(run, states)
     loop.log_chunks(run, unlogged, wait=True)
     # Behind where a signal has ended an evaluation beside training: that is what was saved.

@@ -58,12 +58,12 @@ class Layout:
 
 
 def choose_layout(num_members: int, devices: Sequence[jax.Device] | None = None) -> Layout:
-    """Returns the layout for P members over the visible devices, or over those given.
+    """Returns the layout for P members over this process's devices, or over those given.
 
     Accelerators share the members as evenly as they go. The host's devices share its cores, so
     there an uneven split would leave cores idle, and fewer devices are used instead.
     """
-    devices = list(jax.devices() if devices is None else devices)[:num_members]
+    devices = list(jax.local_devices() if devices is None else devices)[:num_members]
     if devices[0].platform == "cpu":
         devices = devices[: host_devices(num_members, len(devices))]
     mesh = Mesh(np.array(devices), ("members",))

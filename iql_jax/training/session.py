@@ -24,13 +24,14 @@ from iql_jax.report import (
 from iql_jax.report.progress import Progress
 from iql_jax.training import interrupt, population, run_directory, video
 from iql_jax.training.beside import Beside, Pending, chosen
-from iql_jax.training.checkpoint import Checkpoints
+from iql_jax.training.checkpoint import Checkpoints, Restored
 from iql_jax.training.diagnosis import Diagnosis
 from iql_jax.training.evaluation import Evaluator, acting_layout, ways_to_act
 from iql_jax.training.interrupt import StopSignals
 from iql_jax.training.members import Member, settings_of
 from iql_jax.training.problem import Problem, describe, load_problem
 from iql_jax.training.run_directory import RunOptions
+from iql_jax.training.team import Team, claim, current_team, follow, load_alike
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Setup:
     config: RunConfig
     options: RunOptions
     members: list[Member]
+    team: Team  # the processes that train them, each its share
     run_dir: Path
     problem: Problem
     agent: agents.Agent
@@ -57,6 +59,11 @@ class Setup:
     def seeds(self) -> list[int]:
         """The seed of each member."""
         return [member.seed for member in self.members]
+
+    @property
+    def share(self) -> slice:
+        """Which members this process trains: arrays on its devices are of these."""
+        return self.team.share(len(self.members))
 
     @property
     def num_updates(self) -> int:
@@ -123,6 +130,12 @@ class Session:
         """Members whose training is finite."""
         return [i for i in range(len(self.setup.members)) if i not in self.done.dropped]
 
+    @property
+    def alive_here(self) -> list[int]:
+        """Those of them that this process trains, counted from its first."""
+        share = self.setup.share
+        return [i - share.start for i in self.alive if share.start <= i < share.stop]
+
 
 def say(text: str) -> None:
     """Prints a line of the run's story."""
@@ -148,21 +161,17 @@ def open_session(
         "config": dataclasses.asdict(config),
         "flags": {"members": members, "evaluate": options.evaluate, "from_run": from_run},
     }
-    run_dir = run_directory.prepare(
-        options.save_dir, options.resume, config.dataset_name, config.agent, identity
-    )
+    team = current_team()
     with contextlib.ExitStack() as stack:
-        lock = stack.enter_context(loggers.lock_run(run_dir))
-        # Once more, now that no other process can begin or end a run there.
-        run_directory.prepare(str(run_dir), options.resume, "", "", identity)
-        resumed = run_directory.holds_run(run_dir)
+        options = follow(team, config, options, stack)
+        run_dir, lock, resumed = claim(team, config, options, identity, stack)
         say(f"run          {run_dir}" + (" (continued)" if resumed else ""))
         with interrupt.nothing_to_save():
-            setup = _set_up(config, members, options, run_dir, resumed)
+            setup = _set_up(config, members, options, team, run_dir, resumed)
         signals = stack.enter_context(StopSignals())
         checkpoints = stack.enter_context(Checkpoints(run_dir / "checkpoints", say=say))
         states, done = _start(setup, checkpoints)
-        log = _open_log(setup, identity, done if resumed else None, lock)
+        log = _open_log(setup, identity, done if resumed and team.leads else None, lock)
         try:
             evaluator = stack.enter_context(_open_evaluator(setup))
             beside = stack.enter_context(Beside())
@@ -198,32 +207,40 @@ def open_session(
 
 
 def _set_up(
-    config: RunConfig, members: list[Member], options: RunOptions, run_dir: Path, resumed: bool
+    config: RunConfig,
+    members: list[Member],
+    options: RunOptions,
+    team: Team,
+    run_dir: Path,
+    resumed: bool,
 ) -> Setup:
-    problem = load_problem(config, options.evaluate or config.online is not None)
+    mine = members[team.share(len(members))]
+    wants_env = options.evaluate or config.online is not None
+    problem = load_alike(team, lambda: load_problem(config, wants_env))
     say(describe(problem))
     if options.record_video:
         video.check(problem.env_of(members[0].task))
     if resumed:
-        run_directory.check_fingerprint(run_dir, problem.dataset)
+        team.by_leader(lambda: run_directory.check_fingerprint(run_dir, problem.dataset))
     agent = agents.get(config.agent)
-    layout = population.choose_layout(len(members))
+    layout = population.choose_layout(len(mine))
     devices = layout.mesh.devices.ravel()
     say(
-        f"members      {len(members)} x {config.agent} on {len(devices)} device(s) "
+        f"members      {len(members)} x {config.agent} on {team.size * len(devices)} device(s) "
         f"({devices[0].device_kind}), {config.precision} products"
     )
-    acting = acting_layout(agent, layout, len(members))
-    init_keys, training_keys = population.member_keys([member.seed for member in members])
+    acting = acting_layout(agent, layout, len(mine))
+    init_keys, training_keys = population.member_keys([member.seed for member in mine])
     hyper = population.stack_hyperparameters(
-        [agent.make_hyperparameters(settings_of(config, member)) for member in members]
+        [agent.make_hyperparameters(settings_of(config, member)) for member in mine]
     )
-    sharding = layout.members(len(members))
+    sharding = layout.members(len(mine))
     agent_config = agent.make_config(config.settings(), problem.observation_dim, problem.action_dim)
     return Setup(
         config=config,
         options=options,
         members=members,
+        team=team,
         run_dir=run_dir,
         problem=problem,
         agent=agent,
@@ -233,8 +250,8 @@ def _set_up(
         init_keys=init_keys,
         training_keys=jax.device_put(training_keys, sharding),
         acting_layout=acting,
-        beside=chosen(options.evaluate_beside, layout, acting, len(members)),
-        tasks=_tasks(members, layout),
+        beside=team.size == 1 and chosen(options.evaluate_beside, layout, acting, len(members)),
+        tasks=_tasks(mine, layout),
         ways_to_act=ways_to_act(agent, agent_config, options.eval_candidates),
     )
 
@@ -255,11 +272,13 @@ def _start(setup: Setup, checkpoints: Checkpoints) -> tuple[Any, Progression]:
     states = population.init_many(
         setup.agent, setup.agent_config, setup.layout, setup.hyper, setup.init_keys
     )
-    if checkpoints.latest() is None:
+    restored = setup.team.by_leader(lambda: _restore(setup, checkpoints, states))
+    if restored is None:
         return states, Progression()
-    restored = checkpoints.restore(states)
+    mine = jax.tree.map(lambda leaf: leaf[setup.share], restored.arrays)
+    states = jax.device_put(mine, setup.layout.members(len(setup.seeds) // setup.team.size))
     # The length of the learning-rate schedule may have changed with max_steps.
-    states = restored.arrays.replace(hyper=setup.hyper)
+    states = states.replace(hyper=setup.hyper)
     done = Progression(**restored.host)
     offline = setup.config.online is None
     reached, unit = (done.update, "update") if offline else (done.env_steps, "environment step")
@@ -270,6 +289,16 @@ def _start(setup: Setup, checkpoints: Checkpoints) -> tuple[Any, Progression]:
         )
     say(f"resumed      at update {done.update:,} of {setup.num_updates:,}")
     return states, done
+
+
+def _restore(setup: Setup, checkpoints: Checkpoints, states: Any) -> Restored | None:
+    """Returns the last checkpoint, of all members, NumPy leaves; None where there is none."""
+    if checkpoints.latest() is None:
+        return None
+    num_members = len(setup.members)
+    return checkpoints.restore(
+        jax.tree.map(lambda x: jax.ShapeDtypeStruct((num_members, *x.shape[1:]), x.dtype), states)
+    )
 
 
 def _open_log(
@@ -316,10 +345,10 @@ def _open_evaluator(setup: Setup) -> Iterator[Evaluator | None]:
         setup.agent_config,
         setup.acting_layout,
         setup.problem,
-        setup.seeds,
+        setup.seeds[setup.share],
         setup.config.eval_episodes,
         PRECISIONS[setup.config.precision],
-        [member.task for member in setup.members],
+        [member.task for member in setup.members[setup.share]],
     )
     try:
         yield evaluator
@@ -337,6 +366,8 @@ def finish(session: Session, states: Any) -> int:
     session.progress.close()
     reached = done.update if setup.config.online is None else done.env_steps
     finished = reached == setup.config.max_steps and done.assessed == done.update
+    if not setup.team.leads:
+        return 0 if finished else session.signals.exit_status
     results = summary.summarise(
         setup.run_dir,
         wall_seconds=done.wall_seconds,

@@ -127,7 +127,15 @@ def _checkpointer() -> Any:
 
     # Zarr 3 without compression, because trained weights hardly compress and zstd makes the save
     # of a large array eight times longer.
-    return orbax.checkpoint.PyTreeCheckpointer(use_zarr3=True, use_compression=False)
+    # One process of several that train together writes and reads alone, so Orbax waits for none.
+    index = jax.process_index()
+    alone = orbax.checkpoint.options.MultiprocessingOptions(
+        primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process_{index}"
+    )
+    handler = orbax.checkpoint.PyTreeCheckpointHandler(
+        use_zarr3=True, use_compression=False, multiprocessing_options=alone
+    )
+    return orbax.checkpoint.Checkpointer(handler, multiprocessing_options=alone)
 
 
 @contextlib.contextmanager
