@@ -73,7 +73,8 @@ def group_runs(runs: Sequence[Run], by: str | None = None) -> list[Group]:
     Args:
       runs: the runs.
       by: a field of the configuration or a flag whose value names the method; by default the
-        agent, and every other setting in which runs of one agent on the same data differ.
+        agent, whether it was finetuned, and every other setting in which such runs on the same
+        data differ.
 
     Raises:
       InputError: if a run has no evaluations, lacks the field `by`, or runs of one group share no
@@ -89,9 +90,9 @@ def group_runs(runs: Sequence[Run], by: str | None = None) -> list[Group]:
     grouped: dict[tuple[str, str], list[Run]] = {}
     for run, found in zip(runs, settings, strict=True):
         if by is None:
-            agent = str(found.get("agent", "agent"))
-            parts = [f"{name}={found.get(name)}" for name in varied.get((run.dataset, agent), [])]
-            method = " ".join([agent, *parts])
+            kind = _kind(found)
+            parts = [f"{name}={found.get(name)}" for name in varied.get((run.dataset, kind), [])]
+            method = " ".join([kind, *parts])
         elif by in found:
             method = f"{by}={found[by]}"
         else:
@@ -102,14 +103,20 @@ def group_runs(runs: Sequence[Run], by: str | None = None) -> list[Group]:
     return [_pool(method, dataset, members) for (dataset, method), members in grouped.items()]
 
 
+def _kind(found: dict[str, Any]) -> str:
+    """Return the agent, and whether it was finetuned."""
+    agent = str(found.get("agent", "agent"))
+    return f"{agent} finetuned" if any(name.startswith("online.") for name in found) else agent
+
+
 def _varied(
     runs: Sequence[Run], settings: Sequence[dict[str, Any]]
 ) -> dict[tuple[str, str], list[str]]:
-    """Return, by (data, agent), the settings of the configuration in which its runs differ."""
+    """Return, by (data, kind), the settings of the configuration in which its runs differ."""
     names: dict[tuple[str, str], list[str]] = {}
     alike: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for run, found in zip(runs, settings, strict=True):
-        key = (run.dataset, str(found.get("agent", "agent")))
+        key = (run.dataset, _kind(found))
         alike.setdefault(key, []).append(flatten(run.config))
     for key, configs in alike.items():
         names[key] = [

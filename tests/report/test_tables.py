@@ -33,6 +33,9 @@ def test_runs_of_one_method_are_pooled_and_settings_that_differ_name_methods(mak
     assert found[0].scores.values.tolist() == [[10, 30], [20, 40]]
     differ = grouped(make_run("e", [[1]], expectile=0.7), make_run("f", [[2]], expectile=0.8))
     assert [one.method for one in differ] == ["iql expectile=0.7", "iql expectile=0.8"]
+    online = {"max_steps": 50, "online": {"sampling": "mixed"}}
+    tuned = grouped(make_run("h", [[1]]), make_run("i", [[2]], online_from=500, **online))
+    assert [one.method for one in tuned] == ["iql", "iql finetuned"]
     by_name = grouped(make_run("g", [[1]], expectile=0.7), by="expectile")
     assert by_name[0].method == "expectile=0.7"
 
