@@ -45,7 +45,7 @@ def run_command(repository, tmp_path_factory):
             text=True,
         )
 
-    run.folder = folder
+    run.folder, run.environment = folder, environment
     return run
 
 
@@ -89,44 +89,81 @@ def test_a_run_from_flags_to_results(run_command):
     assert "already holds a run" in again.stderr
 
 
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--env_name=hoper-medium-v2"], "did you mean 'hopper'?"),
-        (["--env_name=hopper-medum-v2"], "hopper-medium-v2'?"),
-        (["--env_name=hopper-medium-v2"], "generated/antmaze"),  # offline: what works without it
-        (["--config=configs/nope.py"], "there is no config file 'configs/nope.py'"),
-        (["--env_name=Nope-v1"], "no config is known for --env_name=Nope-v1"),
-        (["--updates_per_step=2"], "Unknown command line flag 'updates_per_step'"),
-        (["--config.expectil=0.8"], 'Did you mean "expectile"'),
-        (["--config.expectile=abc"], "could not convert string to float"),
-        (["--evalepisodes=3"], "Did you mean: eval_episodes"),
-        (["--max_steps=0"], "max_steps is 0, but must be a count of at least 1"),
-        (["--batch_size=-3"], "batch_size is -3"),
-        (["--num_seeds=0"], "num_seeds is 0"),
-        (["--sweep=expectil=0.7"], "did you mean 'expectile'"),
-        (["--resume"], "--resume needs --save_dir"),
-        (["--resume=perhaps"], "bare, or auto"),
-        (["train"], "unexpected argument 'train'"),
-        ([*PENDULUM], "action_transform=rescale"),
-        ([*OTHER, "--env_name=Hopper-v4"], "has 3 numbers"),
-        (["--dataset=file/none.npz"], "none.npz"),
-        (
-            [*OTHER, "--env_name=Nope-v1"],
-            "there is no environment 'Nope-v1'",
-        ),
-        (["--save_dir=/proc/run"], "cannot write into save directory '/proc/run'"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
-)
-def test_bad_input_is_one_line_and_status_2(run_command, flags, message):
-    before = {path for path in run_command.folder.rglob("*") if "runs/" not in str(path)}
-    done = run_command(*flags, "--wandb_mode=disabled")
-    assert done.returncode == 2, done.stderr
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
-    assert len([line for line in done.stderr.splitlines() if line.startswith("error:")]) == 1
-    assert {path for path in run_command.folder.rglob("*") if "runs/" not in str(path)} >= before
+BAD_INPUT = [
+    (["--env_name=hoper-medium-v2"], "did you mean 'hopper'?"),
+    (["--env_name=hopper-medum-v2"], "hopper-medium-v2'?"),
+    (["--env_name=hopper-medium-v2"], "generated/antmaze"),  # offline: what works without it
+    (["--config=configs/nope.py"], "there is no config file 'configs/nope.py'"),
+    (["--env_name=Nope-v1"], "no config is known for --env_name=Nope-v1"),
+    (["--updates_per_step=2"], "Unknown command line flag 'updates_per_step'"),
+    (["--config.expectil=0.8"], 'Did you mean "expectile"'),
+    (["--config.expectile=abc"], "could not convert string to float"),
+    (["--evalepisodes=3"], "Did you mean: eval_episodes"),
+    (["--max_steps=0"], "max_steps is 0, but must be a count of at least 1"),
+    (["--batch_size=-3"], "batch_size is -3"),
+    (["--num_seeds=0"], "num_seeds is 0"),
+    (["--sweep=expectil=0.7"], "did you mean 'expectile'"),
+    (["--resume"], "--resume needs --save_dir"),
+    (["--resume=perhaps"], "bare, or auto"),
+    (["train"], "unexpected argument 'train'"),
+    ([*PENDULUM], "action_transform=rescale"),
+    ([*OTHER, "--env_name=Hopper-v4"], "has 3 numbers"),
+    (["--dataset=file/none.npz"], "none.npz"),
+    (
+        [*OTHER, "--env_name=Nope-v1"],
+        "there is no environment 'Nope-v1'",
+    ),
+    (["--save_dir=/proc/run"], "cannot write into save directory '/proc/run'"),
+]
+
+# Each command in a child of one process that has imported what takes seconds to import.
+MANY_COMMANDS = """
+import json, os, runpy, sys
+import iql_jax.training.offline
+script, *commands = json.load(sys.stdin)
+for index, flags in enumerate(commands):
+    child = os.fork()
+    if not child:
+        for stream, name in ((1, "out"), (2, "err")):
+            os.dup2(os.open(f"{name}{index}", os.O_WRONLY | os.O_CREAT), stream)
+        sys.argv = [script, *flags]
+        runpy.run_path(script, run_name="__main__")
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.fixture(scope="module")
+def refused(run_command, repository):
+    """Exit status and standard error of the commands with bad input."""
+    folder = run_command.folder
+    commands = [[*flags, "--wandb_mode=disabled"] for flags, _ in BAD_INPUT]
+    done = subprocess.run(
+        [sys.executable, "-c", MANY_COMMANDS],
+        input=json.dumps([str(repository / "train_offline.py"), *commands]),
+        cwd=folder,
+        env=run_command.environment | {"PYTHONPATH": str(repository)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    statuses = [int(line) for line in done.stdout.split()]
+    return [(status, (folder / f"err{i}").read_text()) for i, status in enumerate(statuses)]
+
+
+@pytest.mark.parametrize("index", range(len(BAD_INPUT)), ids=lambda i: " ".join(BAD_INPUT[i][0]))
+def test_bad_input_is_one_line_and_status_2(refused, index):
+    status, said = refused[index]
+    assert status == 2, said
+    assert BAD_INPUT[index][1] in said
+    assert "Traceback" not in said
+    assert len([line for line in said.splitlines() if line.startswith("error:")]) == 1
+
+
+def test_bad_input_leaves_what_is_there(refused, run_command):
+    names = {path.name for path in run_command.folder.iterdir()} - {"run", "runs"}
+    logs = {f"{kind}{index}" for kind in ("out", "err") for index in range(len(BAD_INPUT))}
+    assert names - logs == {"pendulum.npz"}
 
 
 def test_help_lists_the_flags_of_the_script(run_command):
