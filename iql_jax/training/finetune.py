@@ -12,12 +12,10 @@ import numpy as np
 from iql_jax.config import PRECISIONS, OnlineConfig, RunConfig
 from iql_jax.errors import InputError
 from iql_jax.report.progress import Progress
-from iql_jax.training import loop, offline, online_buffer, session, slots
+from iql_jax.training import loop, offline, online_buffer, online_step, session, slots
 from iql_jax.training.acting import ActingEnvironments
 from iql_jax.training.checkpoint import Checkpoints
 from iql_jax.training.members import Member
-from iql_jax.training.online_buffer import OnlineBuffer
-from iql_jax.training.online_step import act_first, learn_and_act, metric_names
 from iql_jax.training.run_directory import RunOptions
 from iql_jax.training.session import Session
 from iql_jax.training.transition_log import TransitionLog
@@ -96,12 +94,12 @@ class _Unread(NamedTuple):
 
     Attributes:
       names: of the metrics.
-      steps: of each step f32[P, M] and, still on the devices, i32[P], the first update that was
+      steps: of each step, still on the devices, f32[P, M] and i32[P], the first update that was
         not finite, or -1.
     """
 
     names: list[str]
-    steps: list[tuple[np.ndarray, jax.Array]]
+    steps: list[tuple[jax.Array, jax.Array]]
 
 
 def _act_and_learn(run: Session, states: Any) -> Any:
@@ -133,7 +131,7 @@ def _loop(
     agent_config = setup.agent.for_online_training(setup.agent_config)
     programs = (setup.agent, agent_config, setup.layout)
     precision = PRECISIONS[config.precision]
-    dataset, temperature, action_noise = jax.device_put(
+    dataset, *exploring = jax.device_put(
         (
             setup.problem.rows,
             jnp.float32(online.exploration_temperature),
@@ -141,38 +139,53 @@ def _loop(
         ),
         setup.layout.replicated,
     )
-    actions, buffer = _begin(run, states, online, envs, log)
+    drawing = {
+        "num_updates": online.updates_per_step,
+        "batch_size": config.batch_size,
+        "capacity": online.replay_buffer_size,
+        "sampling": online.sampling,
+    }
+    continued, buffer = _begin(run, online, envs, log)
+    lookahead = online_step.Lookahead(setup.training_keys, len(dataset), buffer.shape[1], **drawing)
     unread = _Unread(_metric_names(run, agent_config, states), [])
     saved = done.env_steps
     if done.env_steps and _evaluation_is_due(run):  # stopped between these steps and their scores
-        _assess_and_save(run, states, actions, unread, online, envs, log)
+        assert continued is not None
+        _assess_and_save(run, states, continued, unread, online, envs, log)
     members = slots.split(setup.layout, states)
     del states  # their buffers are given away
-    while done.env_steps < config.max_steps and not run.signals.stopped():
-        rows = envs.step(actions)
-        log.append(rows)
-        done.env_steps += 1
-        num_updates = online.updates_per_step if done.env_steps > online.warmup_steps else 0
-        members, buffer, told, broken_at = learn_and_act(
-            *programs,
-            members,
-            buffer,
-            setup.training_keys,
-            dataset,
-            (rows, envs.observations),
-            np.int32(done.env_steps),
-            temperature,
-            action_noise,
-            batch_size=config.batch_size,
-            num_updates=num_updates,
-            capacity=online.replay_buffer_size,
-            sampling=online.sampling,
-            precision=precision,
+
+    def act() -> jax.Array:
+        env_step = np.int32(done.env_steps)
+        state_of_world = (setup.training_keys, envs.observations, env_step)
+        return online_step.act(*programs, members, *state_of_world, *exploring, precision=precision)
+
+    def learn(last: tuple[np.ndarray, np.int32]) -> None:
+        nonlocal members, buffer
+        shared = (dataset, last, np.int32(done.update), np.int32(done.env_steps + 1))
+        members, buffer, *measured = online_step.learn(
+            *programs, members, buffer, setup.training_keys, *shared, **drawing, precision=precision
         )
-        actions, measured = np.split(np.asarray(told), [actions.shape[1]], axis=1)
-        done.update += num_updates
-        if num_updates:
-            unread.steps.append((measured, broken_at))
+        unread.steps.append((measured[0], measured[1]))
+
+    actions = act() if continued is None else continued
+    last: tuple[np.ndarray, np.int32] | None = None  # may not be in the buffer yet
+    while done.env_steps < config.max_steps and not run.signals.stopped():
+        learns = done.env_steps >= online.warmup_steps
+        learned = False
+        if learns and last and not lookahead.needs_newest(done.update, done.env_steps + 1):
+            learn(last)  # goes on while the environments step
+            learned = True
+        rows = envs.step(np.asarray(actions))
+        if last and not learned:
+            buffer = online_step.store(setup.layout, buffer, *last)
+        last = rows, np.int32(done.env_steps)
+        if learns and not learned:
+            learn(last)
+        done.update += online.updates_per_step * learns
+        done.env_steps += 1
+        actions = act()
+        log.append(rows)
         run.progress.advance(1)
         at_end = done.env_steps == config.max_steps
         if done.env_steps % config.log_interval == 0 or at_end:
@@ -188,18 +201,19 @@ def _loop(
 
 
 def _begin(
-    run: Session, states: Any, online: OnlineConfig, envs: ActingEnvironments, log: TransitionLog
-) -> tuple[np.ndarray, OnlineBuffer]:
-    """Returns the first actions f32[P, A], or the next ones of a continued run, and the buffer."""
+    run: Session, online: OnlineConfig, envs: ActingEnvironments, log: TransitionLog
+) -> tuple[np.ndarray | None, jax.Array]:
+    """Returns the next actions f32[P, A] of a continued run, or None, and the buffer."""
     setup, done, config = run.setup, run.done, run.setup.config
-    capacity = min(config.max_steps, online.replay_buffer_size)
-    buffer = online_buffer.init_buffer(len(setup.seeds), capacity, setup.problem.rows.shape[1])
+    num_rows = min(config.max_steps, online.replay_buffer_size)
+    members = setup.layout.members(len(setup.seeds))
+    buffer = online_buffer.init_buffer(len(setup.seeds), num_rows, setup.problem.rows.shape[1])
     if done.acting is not None:
         lived = log.restore(done.env_steps, done.acting["checksum"])
         envs.set_state(done.acting["envs"])
         actions = np.asarray(done.acting["actions"], np.float32)
         session.say(f"resumed      at environment step {done.env_steps:,}")
-        return actions, online_buffer.restored(buffer, lived)
+        return actions, jax.device_put(online_buffer.restored(buffer, lived), members)
     if done.env_steps:
         raise InputError(
             f"'{setup.run_dir}' stopped while acting in {setup.problem.env_name!r}, which cannot "
@@ -211,24 +225,13 @@ def _begin(
             "acting cannot be continued"
         )
     log.restore(0, 0)  # what an earlier session wrote after its last checkpoint
-    actions = act_first(
-        setup.agent,
-        setup.agent_config,
-        setup.layout,
-        states,
-        setup.training_keys,
-        envs.observations,
-        jnp.float32(online.exploration_temperature),
-        jnp.float32(online.action_noise),
-        precision=PRECISIONS[config.precision],
-    )
-    return np.asarray(actions), buffer
+    return None, jax.device_put(buffer, members)
 
 
 def _metric_names(run: Session, agent_config: Any, states: Any) -> list[str]:
     setup = run.setup
     batch = (setup.config.batch_size, setup.problem.rows.shape[1])
-    return metric_names(
+    return online_step.metric_names(
         setup.agent,
         agent_config,
         states,
@@ -274,7 +277,7 @@ def _evaluation_is_due(run: Session) -> bool:
 def _assess_and_save(
     run: Session,
     states: Any,
-    actions: np.ndarray,
+    actions: jax.Array | np.ndarray,
     unread: _Unread,
     online: OnlineConfig,
     envs: ActingEnvironments,
@@ -291,7 +294,7 @@ def _assess_and_save(
     if envs.resumable:
         run.done.acting = {
             "envs": envs.get_state(),
-            "actions": actions.tolist(),
+            "actions": np.asarray(actions).tolist(),
             "checksum": checksum,
         }
     loop.save(run, states, score)

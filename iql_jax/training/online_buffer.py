@@ -8,38 +8,30 @@ read from the member's own rows instead.
 
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
 SAMPLINGS = ("mixed", "symmetric", "online")
 
 
-class OnlineBuffer(flax.struct.PyTreeNode):
-    """Each member's own transitions.
+def init_buffer(num_members: int, num_rows: int, width: int) -> jax.Array:
+    """Returns a buffer f32[P, M, W] with room for M transitions of each member, all of it empty.
 
-    Attributes:
-      rows: f32[P, M, W], transition k of a member at row k modulo M.
-      count: i32[P], transitions stored so far; the same for all members.
+    Transition k of a member is at row k modulo M.
     """
-
-    rows: jax.Array
-    count: jax.Array
+    return jnp.zeros((num_members, num_rows, width), jnp.float32)
 
 
-def init_buffer(num_members: int, num_rows: int, width: int) -> OnlineBuffer:
-    """Returns a buffer with room for M transitions of each member, all of it empty."""
-    return OnlineBuffer(
-        rows=jnp.zeros((num_members, num_rows, width), jnp.float32),
-        count=jnp.zeros(num_members, jnp.int32),
-    )
+def insert(buffer: jax.Array, new_rows: jax.Array, number: jax.Array) -> jax.Array:
+    """Returns the buffer with one more transition of each member, written in place.
 
-
-def insert(buffer: OnlineBuffer, new_rows: jax.Array) -> OnlineBuffer:
-    """Returns the buffer with one more transition of each member, f32[P, W], written in place."""
-    slot = buffer.count[0] % buffer.rows.shape[1]
-    rows = jax.lax.dynamic_update_slice(buffer.rows, new_rows[:, None], (0, slot, 0))
-    return OnlineBuffer(rows=rows, count=buffer.count + 1)
+    Args:
+      buffer: f32[P, M, W].
+      new_rows: f32[P, W].
+      number: i32[], how many each member has had before.
+    """
+    slot = number % buffer.shape[1]
+    return jax.lax.dynamic_update_slice(buffer, new_rows[:, None], (0, slot, 0))
 
 
 def draw_rows(
@@ -103,10 +95,23 @@ def fetch(
     return jnp.where(online[..., None], own, from_dataset)
 
 
-def restored(buffer: OnlineBuffer, rows: Any) -> OnlineBuffer:
-    """Returns the buffer holding the transitions f32[K, P, W] that were stored one by one."""
-    num_steps, capacity = len(rows), buffer.rows.shape[1]
+def holds_newest(
+    drawn: tuple[jax.Array, jax.Array, jax.Array], count: jax.Array, num_rows: int
+) -> jax.Array:
+    """Returns whether batches hold the last transition, bool[]; until it is stored they cannot be.
+
+    Args:
+      drawn: what `draw_rows` returned.
+      count: i32[], own transitions, the last one included.
+      num_rows: M, the buffer's rows per member.
+    """
+    _, number, online = drawn
+    return (online & (number == (count - 1) % num_rows)).any()
+
+
+def restored(buffer: jax.Array, rows: Any) -> jax.Array:
+    """Returns the empty buffer with the transitions f32[K, P, W] stored in it, one by one."""
+    num_steps, capacity = len(rows), buffer.shape[1]
     kept = rows[max(0, num_steps - capacity) :]
     slots = jnp.arange(num_steps - len(kept), num_steps) % capacity
-    new_rows = buffer.rows.at[:, slots].set(jnp.swapaxes(jnp.asarray(kept), 0, 1))
-    return OnlineBuffer(rows=new_rows, count=buffer.count + num_steps)
+    return buffer.at[:, slots].set(jnp.swapaxes(jnp.asarray(kept), 0, 1))

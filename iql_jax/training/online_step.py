@@ -1,21 +1,30 @@
-"""What lies between two environment steps, as compiled programs: storing, learning, acting."""
+"""What lies between two environment steps, as compiled programs: storing, learning, acting.
+
+The update of a step need not wait for the step. Its batch is drawn from a buffer that ends with
+the transition about to be made, but of a few hundred rows out of a million it hardly ever is one;
+which rows they are is known beforehand. So the update runs while the environments step, unless its
+batch holds that transition, and the result is the same bit for bit.
+"""
 
 import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from iql_jax.agents import Agent
 from iql_jax.agents.optim import Metrics
 from iql_jax.training import online_buffer, population, slots
 from iql_jax.training.compiling import PlatformJit
-from iql_jax.training.online_buffer import OnlineBuffer
 from iql_jax.training.population import Layout
 from iql_jax.training.slots import Slots
 
 # The stream of a member's training key that actions are drawn from; 0 and 1 are population's.
 _ACTING = 2
+
+# Steps that are looked ahead at once.
+_AHEAD = 1000
 
 
 @functools.partial(
@@ -24,145 +33,241 @@ _ACTING = 2
     static_argnames=("batch_size", "num_updates", "capacity", "sampling", "precision"),
     donate_argnums=(3, 4),
 )
-def learn_and_act(
+def learn(
     agent: Agent,
     config: Any,
     layout: Layout,
     states: Slots,
-    buffer: OnlineBuffer,
+    buffer: jax.Array,
     keys: jax.Array,
     dataset: jax.Array,
-    lived: tuple[jax.Array, jax.Array],
-    env_step: jax.Array,
-    temperature: jax.Array,
-    action_noise: jax.Array,
+    last: tuple[jax.Array, jax.Array],
+    update: jax.Array,
+    count: jax.Array,
     *,
     batch_size: int,
     num_updates: int,
     capacity: int,
     sampling: str,
     precision: str = "float32",
-) -> tuple[Slots, OnlineBuffer, jax.Array, jax.Array]:
-    """Returns states, buffer, the actions to take next with the metrics, and health i32[P].
+) -> tuple[Slots, jax.Array, jax.Array, jax.Array]:
+    """Returns states, buffer, metrics f32[P, M] in the order of their names, and health i32[P].
 
-    Actions and metrics are one array f32[P, A + M], fetched at once; the metrics, M or none, are in
-    the order of their names.
-
-    What lies between two environment steps, in one compiled program: every member's transition is
-    stored, it is updated `num_updates` times from its replay buffer, and it acts.
+    Every member's last transition is stored, and it is updated `num_updates` times from its replay
+    buffer.
 
     Args:
       agent: the agent's module.
       config: its static configuration.
       layout: where members live; it must split them evenly.
       states: slots of P members; donated.
-      buffer: their own transitions; donated.
+      buffer: f32[P, R, W], their own transitions; donated.
       keys: key[P], the members' training keys.
       dataset: f32[N, W], the rows that all members share.
-      lived: each member's last transition f32[P, W], and what it observes now, f32[P, O].
-      env_step: i32[], the number of the step that the actions are for.
-      temperature: f32[], scale of the policy's own noise.
-      action_noise: f32[], standard deviation of noise added to the actions.
+      last: their last transitions f32[P, W], and how many each has had before, i32[].
+      update: i32[], the number of the first update.
+      count: i32[], how many own transitions to draw from: up to the last, or to the one after it
+        if no batch holds that.
       batch_size: B.
-      num_updates: U, 0 while warming up.
+      num_updates: U, at least 1.
       capacity: rows of the ring buffer.
       sampling: see `online_buffer.draw_rows`.
       precision: of matrix products, a name of `jax.default_matmul_precision`.
     """
     draw = functools.partial(
-        online_buffer.draw_rows, batch_size=batch_size, capacity=capacity, sampling=sampling
+        _draw, num_updates=num_updates, batch_size=batch_size, capacity=capacity, sampling=sampling
     )
 
     def on_device(members: Any, shared: Any) -> Any:
-        states, buffer, keys, (new_rows, observations) = members
-        dataset, acting = shared
-        buffer = online_buffer.insert(buffer, new_rows)
-        batches = None
-        if num_updates:  # fetched for all members at once: a loop would copy their buffers
+        states, buffer, keys, new_rows = members
+        dataset, number, update, count = shared
+        buffer = online_buffer.insert(buffer, new_rows, number)
 
-            def fetch(step: jax.Array, key: jax.Array, own: OnlineBuffer) -> jax.Array:
-                updates = step + jnp.arange(num_updates)
-                key = population.batch_key(key)
-                drawn = draw(key, updates, len(dataset), own.count)
-                return online_buffer.fetch(own.rows, dataset, drawn)
+        def fetch(key: jax.Array, own: jax.Array) -> jax.Array:
+            return online_buffer.fetch(own, dataset, draw(key, update, len(dataset), count))
 
-            steps = jnp.concatenate([state.step for state in states])
-            batches = jax.vmap(fetch)(steps, keys, buffer)  # [P, U, B, W]
+        # Fetched for all members at once: a loop would copy their buffers.
+        batches = jax.vmap(fetch)(keys, buffer)  # [P, U, B, W]
 
-        def member(one: Any, acting: Any) -> Any:
-            state, (key, batches, observation) = one
-            metrics: Metrics = {}
-            broken_at = jnp.array(-1, jnp.int32)
-            if num_updates:
-                state, metrics, broken_at = population.run_updates(
-                    agent, config, state, key, batches, lambda rows: rows
-                )
-            action = _explore(agent, config, state, key, observation, *acting)
-            told = jnp.concatenate([action, *(metrics[name][None] for name in sorted(metrics))])
-            return state, (told, broken_at)
+        def member(one: Any, _: None) -> Any:
+            state, (key, batches) = one
+            state, metrics, broken_at = population.run_updates(
+                agent, config, state, key, batches, lambda rows: rows
+            )
+            return state, (jnp.stack([metrics[name] for name in sorted(metrics)]), broken_at)
 
-        others = (keys, batches, observations)
-        states, (told, broken_at) = slots.over_slots(member, layout, states, others, acting)
-        return states, buffer, told, broken_at
+        states, (measured, broken_at) = slots.over_slots(
+            member, layout, states, (keys, batches), None
+        )
+        return states, buffer, measured, broken_at
+
+    new_rows, number = last
+    with jax.default_matmul_precision(precision):
+        return population.over_devices(
+            on_device, layout, (states, buffer, keys, new_rows), (dataset, number, update, count)
+        )
+
+
+def _draw(
+    key: jax.Array,
+    update: jax.Array,
+    num_dataset: int,
+    count: jax.Array,
+    *,
+    num_updates: int,
+    batch_size: int,
+    capacity: int,
+    sampling: str,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns where the batches of one step are, as `online_buffer.draw_rows` does."""
+    return online_buffer.draw_rows(
+        population.batch_key(key),
+        update + jnp.arange(num_updates),
+        num_dataset,
+        count,
+        batch_size=batch_size,
+        capacity=capacity,
+        sampling=sampling,
+    )
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
+def store(layout: Layout, buffer: jax.Array, new_rows: jax.Array, number: jax.Array) -> jax.Array:
+    """Returns the buffer with one more transition of each member; see `online_buffer.insert`."""
+
+    def on_device(members: Any, number: jax.Array) -> jax.Array:
+        buffer, new_rows = members
+        return online_buffer.insert(buffer, new_rows, number)
+
+    return population.over_devices(on_device, layout, (buffer, new_rows), number)
+
+
+@functools.partial(PlatformJit, static_argnums=(0, 1, 2), static_argnames="precision")
+def act(
+    agent: Agent,
+    config: Any,
+    layout: Layout,
+    states: Slots,
+    keys: jax.Array,
+    observations: jax.Array,
+    env_step: jax.Array,
+    temperature: jax.Array,
+    action_noise: jax.Array,
+    *,
+    precision: str = "float32",
+) -> jax.Array:
+    """Returns the actions f32[P, A] in [-1, 1] that the members explore with.
+
+    Args:
+      agent: the agent's module.
+      config: its static configuration.
+      layout: where members live; it must split them evenly.
+      states: slots of P members.
+      keys: key[P], the members' training keys.
+      observations: f32[P, O].
+      env_step: i32[], the number of the step that the actions are for, counted from 0.
+      temperature: f32[], scale of the policy's own noise.
+      action_noise: f32[], standard deviation of noise added to the actions.
+      precision: of matrix products, a name of `jax.default_matmul_precision`.
+    """
+
+    def member(one: Any, shared: Any) -> Any:
+        state, (key, observation) = one
+        env_step, temperature, action_noise = shared
+        step_key = jax.random.fold_in(jax.random.fold_in(key, _ACTING), env_step)
+        policy_key, noise_key = jax.random.split(step_key)
+        action = agent.sample_actions(
+            config, state, observation[None], policy_key, temperature=temperature
+        )[0]
+        noise = jax.random.normal(noise_key, action.shape)
+        return state, jnp.clip(action + action_noise * noise, -1.0, 1.0)
+
+    def on_device(members: Any, shared: Any) -> jax.Array:
+        states, *others = members
+        return slots.over_slots(member, layout, states, tuple(others), shared)[1]
 
     with jax.default_matmul_precision(precision):
         return population.over_devices(
             on_device,
             layout,
-            (states, buffer, keys, lived),
-            (dataset, (env_step, temperature, action_noise)),
+            (states, keys, observations),
+            (env_step, temperature, action_noise),
         )
 
 
-def _explore(
-    agent: Agent,
-    config: Any,
-    state: Any,
-    key: jax.Array,
-    observation: jax.Array,
-    env_step: jax.Array,
-    temperature: jax.Array,
-    action_noise: jax.Array,
-) -> jax.Array:
-    """Returns the action f32[A] in [-1, 1] of one member at step `env_step`."""
-    step_key = jax.random.fold_in(jax.random.fold_in(key, _ACTING), env_step)
-    policy_key, noise_key = jax.random.split(step_key)
-    action = agent.sample_actions(
-        config, state, observation[None], policy_key, temperature=temperature
-    )[0]
-    noise = jax.random.normal(noise_key, action.shape)
-    return jnp.clip(action + action_noise * noise, -1.0, 1.0)
+class Lookahead:
+    """Tells of coming steps whether their updates need the transition that the step makes."""
+
+    def __init__(self, keys: jax.Array, num_dataset: int, num_rows: int, **drawing: Any):
+        """Looks at nothing yet.
+
+        Args:
+          keys: key[P], the members' training keys.
+          num_dataset: N, rows of the dataset.
+          num_rows: R, rows per member of their own buffer.
+          **drawing: `num_updates`, `batch_size`, `capacity` and `sampling` of `learn`.
+        """
+        self._look = functools.partial(
+            _look_ahead, keys, num_dataset=num_dataset, num_rows=num_rows, **drawing
+        )
+        self._first, self._known = 0, np.zeros(0, bool)
+
+    def needs_newest(self, update: int, count: int) -> bool:
+        """Returns whether any member's batches hold its own transition number `count`.
+
+        Args:
+          update: the number of the first update after it; so many per step, without a gap.
+          count: own transitions, the new one included.
+        """
+        if not self._first <= count < self._first + len(self._known):
+            self._first = count
+            self._known = np.asarray(self._look(np.int32(update), np.int32(count)))
+        return bool(self._known[count - self._first])
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2), static_argnames="precision")
-def act_first(
-    agent: Agent,
-    config: Any,
-    layout: Layout,
-    states: Any,
+@functools.partial(
+    jax.jit,
+    static_argnames=(
+        "num_dataset",
+        "num_rows",
+        "num_updates",
+        "batch_size",
+        "capacity",
+        "sampling",
+    ),
+)
+def _look_ahead(
     keys: jax.Array,
-    observations: jax.Array,
-    temperature: jax.Array,
-    action_noise: jax.Array,
+    update: jax.Array,
+    count: jax.Array,
     *,
-    precision: str,
+    num_dataset: int,
+    num_rows: int,
+    num_updates: int,
+    **drawing: Any,
 ) -> jax.Array:
-    """Returns the actions f32[P, A] of environment step 0."""
+    """Returns for each step from `count` on whether its batches hold its transition: bool[K]."""
 
-    def member(one: Any, acting: Any) -> jax.Array:
-        state, key, observation = one
-        return _explore(agent, config, state, key, observation, jnp.int32(0), *acting)
-
-    with jax.default_matmul_precision(precision):
-        return population.over_members(
-            member, layout, (states, keys, observations), (temperature, action_noise)
+    def look(step: jax.Array, key: jax.Array) -> jax.Array:
+        drawn = _draw(
+            key,
+            update + step * num_updates,
+            num_dataset,
+            count + step,
+            num_updates=num_updates,
+            **drawing,
         )
+        return online_buffer.holds_newest(drawn, count + step, num_rows)
+
+    over_steps = jax.vmap(look, in_axes=(0, None))
+    # Member by member, which bounds the memory.
+    return jax.lax.map(lambda key: over_steps(jnp.arange(_AHEAD), key), keys).any(axis=0)
 
 
 def metric_names(
     agent: Agent, config: Any, states: Any, keys: jax.Array, batch: jax.ShapeDtypeStruct
 ) -> list[str]:
-    """Returns the names of the metrics, in the order in which `learn_and_act` gives them.
+    """Returns the names of the metrics, in the order in which `learn` gives them.
 
     Args:
       agent: the agent's module.

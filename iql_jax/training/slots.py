@@ -3,8 +3,12 @@
 Where members of a device run one after another, a program that takes their states stacked copies
 each out of the stack and back into it. Over a thousand updates that is nothing; over one it is a
 tenth of the time. A slot is one member of each device, and stays where it is.
+
+For the same reason a slot keeps biases, scalars and the like together, in one array per type: every
+array that goes in and out of a program costs microseconds, and an agent has a hundred.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +22,43 @@ from iql_jax.training.population import Layout
 # A program contains the update once per slot; beyond so many, compiling would take minutes.
 _MOST = 4
 
-Slots = tuple[Any, ...]
+# Leaves of at most so many numbers per member are kept together.
+_SMALL = 4096
+
+
+class _Form:
+    """What the state in a slot looks like. Equal to itself alone, which is found out at once.
+
+    Attributes:
+      tree: its structure.
+      leaves: their shapes, without the leading axis, and types.
+    """
+
+    def __init__(self, state: Any):
+        """Takes the form of a state whose leaves lead with one axis more."""
+        leaves, self.tree = jax.tree.flatten(state)
+        self.leaves = [jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) for leaf in leaves]
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["large", "small"], meta_fields=["form"]
+)
+@dataclasses.dataclass(frozen=True)
+class Slot:
+    """A state whose small leaves are kept together; all lead with the axis of its members.
+
+    Attributes:
+      large: the leaves of more than `_SMALL` numbers per member, in their order.
+      small: by type, the others one after another: [L, n].
+      form: what it was.
+    """
+
+    large: list[jax.Array]
+    small: dict[str, jax.Array]
+    form: _Form
+
+
+Slots = tuple[Slot, ...]
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -33,9 +73,11 @@ def split(layout: Layout, states: Any) -> Slots:
     """
     local = len(jax.tree.leaves(states)[0]) // layout.mesh.size
     count = 1 if layout.vectorized or local > _MOST else local
+    form = _Form(states)
 
     def on_device(states: Any, _: None) -> Slots:
-        return tuple(_part(states, slot, local // count) for slot in range(count))
+        parts = (_part(states, slot, local // count) for slot in range(count))
+        return tuple(_pack(part, form) for part in parts)
 
     return population.over_devices(on_device, layout, states, None)
 
@@ -43,7 +85,11 @@ def split(layout: Layout, states: Any) -> Slots:
 @functools.partial(jax.jit, static_argnums=0)
 def join(layout: Layout, slots: Slots) -> Any:
     """Returns the states that `split` took apart."""
-    return population.over_devices(lambda slots, _: _concatenate(slots), layout, slots, None)
+
+    def on_device(slots: Slots, _: None) -> Any:
+        return _concatenate(tuple(_unpack(slot) for slot in slots))
+
+    return population.over_devices(on_device, layout, slots, None)
 
 
 def over_slots(
@@ -62,12 +108,46 @@ def over_slots(
       members: what else leads with the axis of the device's members.
       shared: arrays that every member sees whole.
     """
-    size = len(jax.tree.leaves(slots[0])[0])
-    done = [
-        population.over_local_members(function, layout, (state, _part(members, slot, size)), shared)
-        for slot, state in enumerate(slots)
-    ]
-    return tuple(state for state, _ in done), _concatenate(tuple(rest for _, rest in done))
+    new_slots, rests = [], []
+    for number, slot in enumerate(slots):
+        state = _unpack(slot)
+        own = _part(members, number, len(jax.tree.leaves(state)[0]))
+        state, rest = population.over_local_members(function, layout, (state, own), shared)
+        new_slots.append(_pack(state, slot.form))
+        rests.append(rest)
+    return tuple(new_slots), _concatenate(tuple(rests))
+
+
+def _is_small(leaf: jax.ShapeDtypeStruct) -> bool:
+    return leaf.size <= _SMALL
+
+
+def _pack(state: Any, form: _Form) -> Slot:
+    leaves = list(zip(jax.tree.leaves(state), form.leaves, strict=True))
+    small: dict[str, list[jax.Array]] = {}
+    for x, leaf in leaves:
+        if _is_small(leaf):
+            small.setdefault(str(leaf.dtype), []).append(x.reshape(len(x), leaf.size))
+    return Slot(
+        large=[x for x, leaf in leaves if not _is_small(leaf)],
+        small={dtype: jnp.concatenate(flat, axis=1) for dtype, flat in small.items()},
+        form=form,
+    )
+
+
+def _unpack(slot: Slot) -> Any:
+    large, begin = iter(slot.large), dict.fromkeys(slot.small, 0)
+    leaves = []
+    for leaf in slot.form.leaves:
+        if _is_small(leaf):
+            dtype = str(leaf.dtype)
+            end = begin[dtype] + leaf.size
+            flat = slot.small[dtype][:, begin[dtype] : end]
+            leaves.append(flat.reshape(len(flat), *leaf.shape))
+            begin[dtype] = end
+        else:
+            leaves.append(next(large))
+    return jax.tree.unflatten(slot.form.tree, leaves)
 
 
 def _part(tree: Any, slot: int, size: int) -> Any:

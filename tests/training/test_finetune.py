@@ -14,7 +14,7 @@ from iql_jax.config import OnlineConfig, RunConfig
 from iql_jax.data import replay, transforms
 from iql_jax.envs.lockstep import StepResult
 from iql_jax.errors import InputError
-from iql_jax.training import acting, finetune, population, problem, session
+from iql_jax.training import acting, finetune, online_step, population, problem, session
 from iql_jax.training.interrupt import StopSignals
 from iql_jax.training.members import plan_members
 from iql_jax.training.plain import from_plain, to_plain
@@ -190,6 +190,26 @@ def test_a_continued_run_ends_bit_for_bit_like_one_never_stopped(
     ):
         np.testing.assert_array_equal(a, b)
     assert whole[0][-1]["env_steps"] == 240
+
+
+def test_learning_while_the_environments_step_changes_no_bit(maze_data, tmp_path, monkeypatch):
+    config = dataclasses.replace(CONFIG, max_steps=80)
+    looked = []
+    tells = online_step.Lookahead.needs_newest
+
+    def told(self, update, count):
+        looked.append(tells(self, update, count))
+        return looked[-1]
+
+    monkeypatch.setattr(online_step.Lookahead, "needs_newest", told)
+    train(tmp_path / "beside", 2, config)
+    assert 0 < sum(looked) < len(looked)  # some batches hold the transition of their own step
+    monkeypatch.setattr(online_step.Lookahead, "needs_newest", lambda *_: True)
+    train(tmp_path / "in_turn", 2, config)
+    for beside, in_turn in zip(
+        records(tmp_path / "beside")[:4], records(tmp_path / "in_turn")[:4], strict=True
+    ):
+        assert beside == in_turn
 
 
 def test_finetuning_starts_from_an_offline_run(maze_data, tmp_path):

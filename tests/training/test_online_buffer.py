@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from iql_jax.training import online_buffer
+from iql_jax.training import online_buffer, online_step, population
 
 WIDTH = 3
 draw = jax.jit(
@@ -26,18 +26,18 @@ def ring(dataset, own, capacity):
 def drawn_rows(dataset, own, capacity, num_rows, sampling="mixed", batch_size=4000):
     buffer = online_buffer.init_buffer(1, num_rows, WIDTH)
     insert = jax.jit(online_buffer.insert, donate_argnums=0)
-    for row in own:
-        buffer = insert(buffer, jnp.asarray(row)[None])
+    for number, row in enumerate(own):
+        buffer = insert(buffer, jnp.asarray(row)[None], number)
     drawn = draw(
         jax.random.key(0),
         jnp.arange(1),
         len(dataset),
-        buffer.count[0],
+        jnp.int32(len(own)),
         batch_size=batch_size,
         capacity=capacity,
         sampling=sampling,
     )
-    return np.asarray(online_buffer.fetch(buffer.rows[0], jnp.asarray(dataset), drawn))[0]
+    return np.asarray(online_buffer.fetch(buffer[0], jnp.asarray(dataset), drawn))[0]
 
 
 def numbered(start, count):
@@ -70,8 +70,29 @@ def test_symmetric_draws_half_of_each_and_online_drops_the_dataset():
 def test_a_restored_buffer_is_the_one_that_was_filled(num_steps):
     lived = np.random.default_rng(0).normal(size=(num_steps, 2, WIDTH)).astype(np.float32)
     filled = online_buffer.init_buffer(2, 8, WIDTH)
-    for rows in lived:
-        filled = online_buffer.insert(filled, jnp.asarray(rows))
+    for number, rows in enumerate(lived):
+        filled = online_buffer.insert(filled, jnp.asarray(rows), number)
     again = online_buffer.restored(online_buffer.init_buffer(2, 8, WIDTH), lived)
-    np.testing.assert_array_equal(filled.rows, again.rows)
-    np.testing.assert_array_equal(filled.count, again.count)
+    np.testing.assert_array_equal(filled, again)
+
+
+@pytest.mark.parametrize("sampling", online_buffer.SAMPLINGS)
+def test_looking_ahead_tells_which_batches_hold_the_newest_transition(sampling):
+    # 10 rows of data in a ring of 16: it is full after 6 steps, and goes round after 16.
+    keys = jax.random.split(jax.random.key(0), 2)
+    drawing = {"batch_size": 3, "capacity": 16, "sampling": sampling}
+    lookahead = online_step.Lookahead(keys, 10, 16, num_updates=2, **drawing)
+    told = [lookahead.needs_newest(100 + 2 * step, 1 + step) for step in range(40)]
+    expected = []
+    for step in range(40):
+        own = jnp.zeros((16, 1))
+        for number in range(step + 1):
+            own = own.at[number % 16].set(1.0 if number == step else 0.0)
+        held = []
+        for key in keys:
+            updates = 100 + 2 * step + jnp.arange(2)
+            drawn = draw(population.batch_key(key), updates, 10, jnp.int32(step + 1), **drawing)
+            held.append(online_buffer.fetch(own, jnp.zeros((10, 1)), drawn).any())
+        expected.append(bool(np.any(held)))
+    assert told == expected
+    assert any(told) and not all(told)

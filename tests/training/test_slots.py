@@ -17,6 +17,30 @@ def test_members_come_back_in_their_order(num_members, count):
     np.testing.assert_array_equal(slots.join(layout, apart)["a"], states["a"])
 
 
+def test_small_leaves_travel_together_and_come_back_as_they_were():
+    layout = population.choose_layout(2, jax.devices()[:1])
+    shapes = {"a": (2, 80, 80), "b": (2, 3), "c": (2,), "d": (2, 4097), "e": (2, 2, 2), "f": (2, 0)}
+    states = {
+        name: jnp.arange(np.prod(shape))
+        .reshape(shape)
+        .astype("int32" if name in "ce" else "float32")
+        for name, shape in shapes.items()
+    }
+    apart = slots.split(layout, states)
+    assert len(apart) == 2
+    for slot in apart:
+        assert [x.shape for x in slot.large] == [(1, 80, 80), (1, 4097)]
+        assert {name: x.shape for name, x in slot.small.items()} == {
+            "float32": (1, 3),
+            "int32": (1, 5),
+        }
+    again = slots.join(layout, apart)
+    assert jax.tree.structure(again) == jax.tree.structure(states)
+    for name, value in states.items():
+        assert again[name].dtype == value.dtype
+        np.testing.assert_array_equal(again[name], value)
+
+
 def test_every_member_gets_what_is_its_own():
     layout = population.choose_layout(3, jax.devices()[:1])
     keys = jax.vmap(jax.random.key)(jnp.arange(3, dtype=jnp.uint32))
