@@ -176,10 +176,11 @@ def _own_version() -> str | None:
 
 
 def git_state(repository: Path) -> dict[str, Any] | None:
-    """Return the commit of the checkout at `repository` and whether files differ from it.
+    """Return the commit of the checkout at `repository` and whether its code differs from it.
 
-    None where `repository` is no checkout, has no commit, or git is missing or refuses: a record
-    is never worth stopping a run.
+    Results files of benchmarks do not count, or one benchmark would mark the next as modified. None
+    where `repository` is no checkout, has no commit, or git is missing or refuses: a record is
+    never worth stopping a run.
     """
 
     def git(*arguments: str) -> str:
@@ -192,7 +193,8 @@ def git_state(repository: Path) -> dict[str, Any] | None:
         if Path(git("rev-parse", "--show-toplevel")).resolve() != repository.resolve():
             return None
         commit = git("rev-parse", "HEAD")
-        return {"commit": commit, "modified": bool(git("status", "--porcelain", "-uno"))}
+        code = ("--", ".", ":(exclude)benchmarks/results")
+        return {"commit": commit, "modified": bool(git("status", "--porcelain", "-uno", *code))}
     except (OSError, subprocess.SubprocessError):
         return None
 

@@ -44,10 +44,15 @@ def test_git_state_is_the_commit_of_the_checkout_itself(tmp_path):
     assert records.git_state(tmp_path) is None  # no checkout
     git("init", "-q")
     assert records.git_state(tmp_path) is None  # no commit
+    results = tmp_path / "benchmarks" / "results" / "some.json"
+    results.parent.mkdir(parents=True)
+    results.write_text("{}")
     (tmp_path / "file").write_text("1")
-    git("add", "file")
+    git("add", "file", str(results))
     git("commit", "-q", "-m", "x")
     commit = git("rev-parse", "HEAD").stdout.strip()
+    assert records.git_state(tmp_path) == {"commit": commit, "modified": False}
+    results.write_text("{1}")  # a benchmark before
     assert records.git_state(tmp_path) == {"commit": commit, "modified": False}
     (tmp_path / "file").write_text("2")
     assert records.git_state(tmp_path) == {"commit": commit, "modified": True}
