@@ -304,6 +304,9 @@ def _evaluate(
     evaluation = evaluator(states, update, stopped, paths, members=session.alive_here)
     found = {"": evaluation}
     for name, config in session.setup.ways_to_act.items():
+        if config == session.setup.agent_config:  # the configured way: the same episodes again
+            found[name] = evaluation
+            continue
         acting = evaluator.acting_by(config)
         found[name] = acting(states, update, stopped, members=session.alive_here)
     whole = {name: evaluation for name, evaluation in found.items() if evaluation is not None}

@@ -1,5 +1,7 @@
 """Evaluation: exactly N episodes per member, seeded apart from training."""
 
+from types import SimpleNamespace
+
 import gymnasium
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ from iql_jax import agents
 from iql_jax.config import RunConfig
 from iql_jax.data import transforms
 from iql_jax.errors import InputError
-from iql_jax.training import evaluation, population
+from iql_jax.training import evaluation, loop, population
 from iql_jax.training.problem import Problem, Transforms
 
 
@@ -161,6 +163,32 @@ def test_other_ways_to_act_play_the_same_episodes():
     np.testing.assert_allclose(own.returns, 0.5 * own.lengths)
     np.testing.assert_allclose(other.returns, 0.25 * own.lengths)
     assert 0 < other.acting_seconds < other.wall_seconds
+
+
+def test_the_configured_way_to_act_is_not_played_twice():
+    class Playing:
+        def __init__(self, config):
+            self.config = config
+
+        def acting_by(self, config):
+            return Playing(config)
+
+        def __call__(self, *_, members):
+            played.append(self.config)
+            return self.config
+
+    played = []
+    never = SimpleNamespace(stopped=lambda: False, closing=lambda: False)
+    session = SimpleNamespace(
+        evaluator=Playing(64),
+        setup=SimpleNamespace(agent_config=64, ways_to_act={"16": 16, "64": 64}),
+        done=SimpleNamespace(update=1),
+        signals=never,
+        beside=never,
+        alive_here=[0],
+    )
+    assert loop._evaluate(session, None, None) == {"": 64, "16": 16, "64": 64}
+    assert played == [64, 16]
 
 
 @pytest.mark.parametrize("text", ["", "many", "-1", "1.5", ":argmax"])
