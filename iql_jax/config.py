@@ -6,7 +6,7 @@ set; `--config.field=value` overrides one of them; `from_config_dict` checks the
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ml_collections import config_dict
@@ -289,11 +289,30 @@ def from_config_dict(config: config_dict.ConfigDict, **overrides: Any) -> RunCon
       InputError: an unknown field or a value that is not allowed.
     """
     fields = dict(config.to_dict())
-    _check_names(fields, RunConfig)
     given = {name: value for name, value in overrides.items() if value is not None}
     own = {field.name for field in dataclasses.fields(OnlineConfig)}
     online = {name: given.pop(name) for name in own & given.keys()}
     fields |= given
+    if fields.get("online") is not None:
+        fields["online"] = dict(fields["online"]) | online
+    elif online:
+        raise InputError(
+            f"{min(online)} is for finetuning, and this config has no part 'online'; use "
+            "train_finetune.py with a config that has, such as configs/antmaze_finetune.py"
+        )
+    run_config = from_fields(fields)
+    validate(run_config)
+    return run_config
+
+
+def from_fields(fields: Mapping[str, Any]) -> RunConfig:
+    """Returns settings whose parts and lists are as JSON or a config file has them.
+
+    Raises:
+      InputError: an unknown field.
+    """
+    fields = dict(fields)
+    _check_names(fields, RunConfig)
     fields["hidden_dims"] = tuple(fields["hidden_dims"])
     if fields.get("diffusion") is not None:
         diffusion = dict(fields["diffusion"])
@@ -303,15 +322,8 @@ def from_config_dict(config: config_dict.ConfigDict, **overrides: Any) -> RunCon
         fields["diffusion"] = DiffusionSettings(**diffusion)
     if fields.get("online") is not None:
         _check_names(fields["online"], OnlineConfig, "online.")
-        fields["online"] = OnlineConfig(**(dict(fields["online"]) | online))
-    elif online:
-        raise InputError(
-            f"{min(online)} is for finetuning, and this config has no part 'online'; use "
-            "train_finetune.py with a config that has, such as configs/antmaze_finetune.py"
-        )
-    run_config = RunConfig(**fields)
-    validate(run_config)
-    return run_config
+        fields["online"] = OnlineConfig(**fields["online"])
+    return RunConfig(**fields)
 
 
 def _check_names(fields: Iterable[str], settings: type, prefix: str = "") -> None:

@@ -3,6 +3,7 @@
     python -m iql_jax.evaluate RUN                            every member, its last checkpoint
     python -m iql_jax.evaluate RUN --checkpoint=best --episodes=100
     python -m iql_jax.evaluate RUN --env_name=antmaze-medium-play-v2 --json
+    python -m iql_jax.evaluate RUN --eval_candidates=16       IDQL with another number of candidates
 
 Without --seed the episodes are those that training evaluated at that update.
 """
@@ -23,7 +24,7 @@ from iql_jax.data import replay
 from iql_jax.errors import InputError
 from iql_jax.report import records, summary
 from iql_jax.training import population, saved_run
-from iql_jax.training.evaluation import Evaluation, Evaluator
+from iql_jax.training.evaluation import Evaluation, Evaluator, ways_to_act
 from iql_jax.training.problem import Problem, inspect_env
 from iql_jax.training.saved_run import SavedRun
 
@@ -70,6 +71,7 @@ def evaluate_run(
     member: int | None = None,
     checkpoint: int | str = "last",
     seed: int | None = None,
+    eval_candidates: str | None = None,
 ) -> Scores:
     """Returns what members of a saved run score.
 
@@ -80,6 +82,8 @@ def evaluate_run(
       member: one member; None for all whose training stayed finite.
       checkpoint: `last`, `best` or an update.
       seed: of the episodes, the same for all members; None for those of training.
+      eval_candidates: how many candidates an agent that draws them chooses from, with an optional
+        rule: `16`, `64:implicit`; None for as in training.
 
     Raises:
       InputError: there is no such run, member, checkpoint or environment, or they do not fit.
@@ -87,6 +91,9 @@ def evaluate_run(
     run = saved_run.open_run(run_dir)
     if episodes is not None and episodes < 1:
         raise InputError(f"episodes is {episodes}, but must be a count of at least 1")
+    config = run.agent_config
+    if eval_candidates is not None:
+        config = ways_to_act(run.agent, config, [eval_candidates])[eval_candidates]
     problem = _problem(run, env_name or run.env_name)
     saved = saved_run.restore(run, checkpoint)
     if member is not None:
@@ -97,7 +104,7 @@ def evaluate_run(
     states = jax.tree.map(lambda leaf: leaf[np.array(members)], saved.states)
     evaluator = Evaluator(
         run.agent,
-        run.agent_config,
+        config,
         layout,
         problem,
         [run.members[i].seed if seed is None else seed for i in members],
@@ -203,6 +210,11 @@ def _parser() -> argparse.ArgumentParser:
         "--checkpoint", type=checkpoint_argument, default="last", help="last, best or an update"
     )
     parser.add_argument("--seed", type=int, help="of the episodes; default: those of training")
+    parser.add_argument(
+        "--eval_candidates",
+        help="candidates of an agent that draws them, with an optional rule: 16, 64:implicit; "
+        "default: as in training",
+    )
     parser.add_argument("--json", action="store_true", help="JSON in place of a table")
     return parser
 
@@ -228,6 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             member=parsed.member,
             checkpoint=parsed.checkpoint,
             seed=parsed.seed,
+            eval_candidates=parsed.eval_candidates,
         )
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import json
 import math
 import pathlib
 
@@ -15,6 +16,7 @@ from iql_jax.config import (
     add_online,
     base_config,
     from_config_dict,
+    from_fields,
     idql_config,
     validate,
 )
@@ -40,6 +42,8 @@ def test_every_config_builds(path):
     agent = agents.get(config.agent)
     hash(agent.make_config(config.settings(), 3, 2))
     agent.make_hyperparameters(config.settings())
+    kept = json.loads(json.dumps(dataclasses.asdict(config)))  # as a run directory keeps it
+    assert from_fields(kept) == config
 
 
 def test_the_authors_numbers():

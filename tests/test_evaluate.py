@@ -6,8 +6,11 @@ import shutil
 import pytest
 
 from iql_jax import evaluate
+from iql_jax.config import DiffusionSettings
 from iql_jax.errors import InputError
-from tests.training.small_runs import evaluations
+from iql_jax.training.offline import train_offline
+from iql_jax.training.run_directory import RunOptions
+from tests.training.small_runs import MEMBERS, evaluations, metrics, small_config, write_data
 
 
 def logged(run_dir, update):
@@ -35,6 +38,27 @@ def test_one_member_other_episodes(pendulum_run):
     assert found(evaluate.evaluate_run(pendulum_run, member=1, episodes=3, seed=0)) == found(other)
 
 
+def test_other_candidates_score_what_they_did_in_training(tmp_path):
+    diffusion = DiffusionSettings(
+        hidden_dim=8, time_dim=4, time_hidden_dims=(4, 4), num_diffusion_steps=2, num_candidates=2
+    )
+    config = small_config(
+        write_data(tmp_path / "data.npz"),
+        agent="idql",
+        diffusion=diffusion,
+        max_steps=2,
+        eval_interval=2,
+    )
+    options = RunOptions(str(tmp_path / "run"), eval_candidates=("5",))
+    assert train_offline(config, MEMBERS[:1], options) == 0
+    row = next(row for row in metrics(tmp_path / "run") if "evaluation/return_mean@5" in row)
+    usual = evaluate.evaluate_run(tmp_path / "run")
+    five = evaluate.evaluate_run(tmp_path / "run", eval_candidates="5")
+    assert found(five) == pytest.approx({0: row["evaluation/return_mean@5"]}, rel=1e-4)
+    assert found(usual) == pytest.approx(logged(tmp_path / "run", 2), rel=1e-4)
+    assert found(usual) != found(five)
+
+
 def test_the_table_and_json(pendulum_run, capsys):
     assert evaluate.main([str(pendulum_run), "--checkpoint=best"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -59,6 +83,7 @@ def test_bad_input_is_one_line_and_status_2(pendulum_run, capsys):
         (["--checkpoint=7"], "no checkpoint of update 7"),
         (["--env_name=Pendulum-v7"], "no environment 'Pendulum-v7'"),
         (["--env_name=CartPole-v1"], "CartPole-v1"),
+        (["--eval_candidates=16"], "candidates are drawn by the agent idql alone"),
         (["--env_name=MountainCarContinuous-v0"], "has observations of 2 numbers, but"),
     ):
         assert evaluate.main([str(pendulum_run), *arguments]) == 2

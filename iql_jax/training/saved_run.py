@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from iql_jax import agents
-from iql_jax.config import RunConfig
+from iql_jax.config import RunConfig, from_fields
 from iql_jax.errors import InputError
 from iql_jax.training import population
 from iql_jax.training.checkpoint import Checkpoints
@@ -165,7 +165,7 @@ def _config(path: Path, fields: dict[str, Any]) -> RunConfig:
             f"'{path}/config.json' has the setting {unknown[0]!r}, which this version does not "
             "know; use the version that wrote it"
         )
-    return RunConfig(**fields | {"hidden_dims": tuple(fields["hidden_dims"])})
+    return from_fields(fields)
 
 
 def _read(path: Path) -> dict[str, Any]:
