@@ -67,6 +67,7 @@ def test_implicit_weight(objective, adv, expected):
     np.testing.assert_allclose(weight, expected, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("all_optimizations")  # the grid meets a Q, where rounding decides
 @pytest.mark.parametrize("objective", losses.CRITIC_OBJECTIVES)
 def test_v_is_the_mean_of_q_under_the_implicit_policy(objective):
     # The IDQL paper's theorem on implicit policies, for actions of equal probability.
@@ -75,9 +76,9 @@ def test_v_is_the_mean_of_q_under_the_implicit_policy(objective):
     def slope(v):
         return jax.grad(lambda v: losses.value_loss(objective, q - v, NUMBERS).sum())(v)
 
-    values = jnp.linspace(-1.0, 4.0, 100_000)  # none is a Q
+    values = jnp.linspace(-1.0, 4.0, 100001)
     v = values[jnp.argmax(jax.vmap(slope)(values) >= 0)]  # convex: the loss falls until here
-    assert 0 < v < 3.001
+    assert 0 < v <= 3
     weight = losses.implicit_weight(objective, q - v, NUMBERS)
     # For the quantile, V is one of the actions' Q itself, whose weight outgrows all others.
     np.testing.assert_allclose((weight * q).sum() / weight.sum(), v, atol=1e-3)
