@@ -163,10 +163,10 @@ def _loop(
     def learn(last: tuple[np.ndarray, np.int32]) -> None:
         nonlocal members, buffer
         shared = (dataset, last, np.int32(done.update), np.int32(done.env_steps + 1))
-        members, buffer, *measured = online_step.learn(
+        members, buffer, measured, broken_at = online_step.learn(
             *programs, members, buffer, setup.training_keys, *shared, **drawing, precision=precision
         )
-        unread.steps.append((measured[0], measured[1]))
+        unread.steps.append((measured, broken_at))
 
     actions = act() if continued is None else continued
     last: tuple[np.ndarray, np.int32] | None = None  # may not be in the buffer yet
@@ -182,7 +182,8 @@ def _loop(
         last = rows, np.int32(done.env_steps)
         if learns and not learned:
             learn(last)
-        done.update += online.updates_per_step * learns
+        if learns:
+            done.update += online.updates_per_step
         done.env_steps += 1
         actions = act()
         log.append(rows)
@@ -206,14 +207,14 @@ def _begin(
     """Returns the next actions f32[P, A] of a continued run, or None, and the buffer."""
     setup, done, config = run.setup, run.done, run.setup.config
     num_rows = min(config.max_steps, online.replay_buffer_size)
-    members = setup.layout.members(len(setup.seeds))
+    sharding = setup.layout.members(len(setup.seeds))
     buffer = online_buffer.init_buffer(len(setup.seeds), num_rows, setup.problem.rows.shape[1])
     if done.acting is not None:
         lived = log.restore(done.env_steps, done.acting["checksum"])
         envs.set_state(done.acting["envs"])
         actions = np.asarray(done.acting["actions"], np.float32)
         session.say(f"resumed      at environment step {done.env_steps:,}")
-        return actions, jax.device_put(online_buffer.restored(buffer, lived), members)
+        return actions, jax.device_put(online_buffer.restored(buffer, lived), sharding)
     if done.env_steps:
         raise InputError(
             f"'{setup.run_dir}' stopped while acting in {setup.problem.env_name!r}, which cannot "
@@ -225,7 +226,7 @@ def _begin(
             "acting cannot be continued"
         )
     log.restore(0, 0)  # what an earlier session wrote after its last checkpoint
-    return None, jax.device_put(buffer, members)
+    return None, jax.device_put(buffer, sharding)
 
 
 def _metric_names(run: Session, agent_config: Any, states: Any) -> list[str]:
