@@ -155,37 +155,60 @@ def _loop(
     members = slots.split(setup.layout, states)
     del states  # their buffers are given away
 
-    def act() -> jax.Array:
-        env_step = np.int32(done.env_steps)
-        state_of_world = (setup.training_keys, envs.observations, env_step)
-        return online_step.act(*programs, members, *state_of_world, *exploring, precision=precision)
+    key_data = jax.random.key_data(setup.training_keys)
+    observation_dim = envs.observations.shape[1]
 
-    def learn(last: tuple[np.ndarray, np.int32]) -> None:
-        nonlocal members, buffer
-        shared = (dataset, last, np.int32(done.update), np.int32(done.env_steps + 1))
-        members, buffer, measured, broken_at = online_step.learn(
-            *programs, members, buffer, setup.training_keys, *shared, **drawing, precision=precision
+    counts: jax.Array | None = None  # of the next update, which are with the last transitions
+
+    def news(rows: np.ndarray, count: int) -> np.ndarray:
+        return online_step.pack_news(rows, envs.observations, done.env_steps, done.update, count)
+
+    def store(rows: np.ndarray) -> None:
+        nonlocal buffer, counts
+        buffer, counts = online_step.store(setup.layout, buffer, news(rows, done.env_steps))
+
+    def act(rows: np.ndarray) -> jax.Array:
+        nonlocal buffer, counts
+        actions, buffer, counts = online_step.act(
+            *programs,
+            members,
+            buffer,
+            key_data,
+            news(rows, done.env_steps + 1),
+            *exploring,
+            observation_dim=observation_dim,
+            precision=precision,
+        )
+        return actions
+
+    def learn() -> None:
+        nonlocal members
+        members, measured, broken_at = online_step.learn(
+            *programs, members, buffer, key_data, dataset, counts, **drawing, precision=precision
         )
         unread.steps.append((measured, broken_at))
 
-    actions = act() if continued is None else continued
-    last: tuple[np.ndarray, np.int32] | None = None  # may not be in the buffer yet
+    actions: jax.Array | np.ndarray
+    if continued is None:  # nothing is stored: the buffer is empty there, too
+        actions = act(np.zeros((len(setup.seeds), dataset.shape[1]), np.float32))
+        counts = None
+    else:
+        actions = continued
     while done.env_steps < config.max_steps and not run.signals.stopped():
         learns = done.env_steps >= online.warmup_steps
         learned = False
-        if learns and last and not lookahead.needs_newest(done.update, done.env_steps + 1):
-            learn(last)  # goes on while the environments step
+        newest = done.env_steps + 1
+        if learns and counts is not None and not lookahead.needs_newest(done.update, newest):
+            learn()  # goes on while the environments step
             learned = True
         rows = envs.step(np.asarray(actions))
-        if last and not learned:
-            buffer = online_step.store(setup.layout, buffer, *last)
-        last = rows, np.int32(done.env_steps)
+        done.env_steps += 1
         if learns and not learned:
-            learn(last)
+            store(rows)
+            learn()
         if learns:
             done.update += online.updates_per_step
-        done.env_steps += 1
-        actions = act()
+        actions = act(rows)
         log.append(rows)
         run.progress.advance(1)
         at_end = done.env_steps == config.max_steps

@@ -23,15 +23,46 @@ from iql_jax.training.slots import Slots
 # The stream of a member's training key that actions are drawn from; 0 and 1 are population's.
 _ACTING = 2
 
+# Whole numbers that travel with what the environments gave: see `transfer`.
+_NUM_COUNTS = 3
+
 # Steps that are looked ahead at once.
 _AHEAD = 1000
+
+
+def pack_news(
+    rows: np.ndarray, observations: np.ndarray, env_step: int, update: int, count: int
+) -> np.ndarray:
+    """Returns what a step brought, and what is to be done with it: f32[P, 3 + O + W].
+
+    All in one array, since each that goes to the devices by itself costs as much as calling a
+    program; the whole numbers go as bits.
+
+    Args:
+      rows: f32[P, W], the members' last transitions.
+      observations: f32[P, O], transformed, to act on.
+      env_step: environment steps so far, `rows` included.
+      update: the number of the next update.
+      count: own transitions to draw from: up to the last, or to the one after it if no batch
+        holds that.
+    """
+    counts = np.array([env_step, update, count], np.int32).view(np.float32)
+    counts = np.broadcast_to(counts, (len(rows), _NUM_COUNTS))
+    return np.concatenate([counts, observations, rows], axis=1, dtype=np.float32)
+
+
+def _insert_news(buffer: jax.Array, news: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the buffer f32[P, R, W] with the last transitions, and the numbers i32[P, 3]."""
+    counts = jax.lax.bitcast_convert_type(news[:, :_NUM_COUNTS], jnp.int32)
+    rows = news[:, -buffer.shape[2] :]
+    return online_buffer.insert(buffer, rows, counts[0, 0] - 1), counts
 
 
 @functools.partial(
     PlatformJit,
     static_argnums=(0, 1, 2),
     static_argnames=("batch_size", "num_updates", "capacity", "sampling", "precision"),
-    donate_argnums=(3, 4),
+    donate_argnums=3,
 )
 def learn(
     agent: Agent,
@@ -39,35 +70,29 @@ def learn(
     layout: Layout,
     states: Slots,
     buffer: jax.Array,
-    keys: jax.Array,
+    key_data: jax.Array,
     dataset: jax.Array,
-    last: tuple[jax.Array, jax.Array],
-    update: jax.Array,
-    count: jax.Array,
+    counts: jax.Array,
     *,
     batch_size: int,
     num_updates: int,
     capacity: int,
     sampling: str,
     precision: str = "float32",
-) -> tuple[Slots, jax.Array, jax.Array, jax.Array]:
-    """Returns states, buffer, metrics f32[P, M] in the order of their names, and health i32[P].
+) -> tuple[Slots, jax.Array, jax.Array]:
+    """Updates every member `num_updates` times from its replay buffer.
 
-    Every member's last transition is stored, and it is updated `num_updates` times from its replay
-    buffer.
+    Returns states, metrics f32[P, M] in the order of their names, and health i32[P].
 
     Args:
       agent: the agent's module.
       config: its static configuration.
       layout: where members live; it must split them evenly.
       states: slots of P members; donated.
-      buffer: f32[P, R, W], their own transitions; donated.
-      keys: key[P], the members' training keys.
+      buffer: f32[P, R, W], their own transitions.
+      key_data: u32[P, ...], of the members' training keys; a program takes keys more slowly.
       dataset: f32[N, W], the rows that all members share.
-      last: their last transitions f32[P, W], and how many each has had before, i32[].
-      update: i32[], the number of the first update.
-      count: i32[], how many own transitions to draw from: up to the last, or to the one after it
-        if no batch holds that.
+      counts: i32[P, 3], from `act` or `store`.
       batch_size: B.
       num_updates: U, at least 1.
       capacity: rows of the ring buffer.
@@ -78,10 +103,10 @@ def learn(
         _draw, num_updates=num_updates, batch_size=batch_size, capacity=capacity, sampling=sampling
     )
 
-    def on_device(members: Any, shared: Any) -> Any:
-        states, buffer, keys, new_rows = members
-        dataset, number, update, count = shared
-        buffer = online_buffer.insert(buffer, new_rows, number)
+    def on_device(members: Any, dataset: jax.Array) -> Any:
+        states, buffer, key_data, counts = members
+        keys = jax.random.wrap_key_data(key_data)
+        _, update, count = counts[0]
 
         def fetch(key: jax.Array, own: jax.Array) -> jax.Array:
             return online_buffer.fetch(own, dataset, draw(key, update, len(dataset), count))
@@ -99,12 +124,11 @@ def learn(
         states, (measured, broken_at) = slots.over_slots(
             member, layout, states, (keys, batches), None
         )
-        return states, buffer, measured, broken_at
+        return states, measured, broken_at
 
-    new_rows, number = last
     with jax.default_matmul_precision(precision):
         return population.over_devices(
-            on_device, layout, (states, buffer, keys, new_rows), (dataset, number, update, count)
+            on_device, layout, (states, buffer, key_data, counts), dataset
         )
 
 
@@ -132,42 +156,56 @@ def _draw(
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
-def store(layout: Layout, buffer: jax.Array, new_rows: jax.Array, number: jax.Array) -> jax.Array:
-    """Returns the buffer with one more transition of each member; see `online_buffer.insert`."""
+def store(layout: Layout, buffer: jax.Array, news: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the buffer with one more transition of each member, and the numbers i32[P, 3].
 
-    def on_device(members: Any, number: jax.Array) -> jax.Array:
-        buffer, new_rows = members
-        return online_buffer.insert(buffer, new_rows, number)
+    Args:
+      layout: where members live; it must split them evenly.
+      buffer: f32[P, R, W], their own transitions; donated.
+      news: see `pack_news`.
+    """
 
-    return population.over_devices(on_device, layout, (buffer, new_rows), number)
+    def on_device(members: tuple[jax.Array, jax.Array], _: None) -> tuple[jax.Array, jax.Array]:
+        return _insert_news(*members)
+
+    return population.over_devices(on_device, layout, (buffer, news), None)
 
 
-@functools.partial(PlatformJit, static_argnums=(0, 1, 2), static_argnames="precision")
+@functools.partial(
+    jax.jit,
+    static_argnums=(0, 1, 2),
+    static_argnames=("observation_dim", "precision"),
+    donate_argnums=4,
+)
 def act(
     agent: Agent,
     config: Any,
     layout: Layout,
     states: Slots,
-    keys: jax.Array,
-    observations: jax.Array,
-    env_step: jax.Array,
+    buffer: jax.Array,
+    key_data: jax.Array,
+    news: jax.Array,
     temperature: jax.Array,
     action_noise: jax.Array,
     *,
+    observation_dim: int,
     precision: str = "float32",
-) -> jax.Array:
-    """Returns the actions f32[P, A] in [-1, 1] that the members explore with.
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Stores what the members did last, and chooses what they do next.
+
+    Returns their actions f32[P, A] in [-1, 1], to explore with, and what `store` returns.
 
     Args:
       agent: the agent's module.
       config: its static configuration.
       layout: where members live; it must split them evenly.
       states: slots of P members.
-      keys: key[P], the members' training keys.
-      observations: f32[P, O].
-      env_step: i32[], the number of the step that the actions are for, counted from 0.
+      buffer: f32[P, R, W], their own transitions; donated.
+      key_data: u32[P, ...], of the members' training keys.
+      news: see `pack_news`.
       temperature: f32[], scale of the policy's own noise.
       action_noise: f32[], standard deviation of noise added to the actions.
+      observation_dim: O.
       precision: of matrix products, a name of `jax.default_matmul_precision`.
     """
 
@@ -182,16 +220,18 @@ def act(
         noise = jax.random.normal(noise_key, action.shape)
         return state, jnp.clip(action + action_noise * noise, -1.0, 1.0)
 
-    def on_device(members: Any, shared: Any) -> jax.Array:
-        states, *others = members
-        return slots.over_slots(member, layout, states, tuple(others), shared)[1]
+    def on_device(members: Any, shared: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+        states, buffer, key_data, news = members
+        keys = jax.random.wrap_key_data(key_data)
+        observations = news[:, _NUM_COUNTS : _NUM_COUNTS + observation_dim]
+        buffer, counts = _insert_news(buffer, news)
+        shared = (counts[0, 0], *shared)
+        actions = slots.over_slots(member, layout, states, (keys, observations), shared)[1]
+        return actions, buffer, counts
 
     with jax.default_matmul_precision(precision):
         return population.over_devices(
-            on_device,
-            layout,
-            (states, keys, observations),
-            (env_step, temperature, action_noise),
+            on_device, layout, (states, buffer, key_data, news), (temperature, action_noise)
         )
 
 
