@@ -37,6 +37,11 @@ class NetworkConfig:
     critic_layer_norm: str
     policy_distribution: str
 
+    @property
+    def layer_widths(self) -> tuple[int, ...]:
+        """Widths of the hidden layers of everything that is trained."""
+        return self.hidden_dims
+
 
 def v_of(config: NetworkConfig, params: Params, observations: jax.Array) -> jax.Array:
     """Returns V(s): f32[...] for observations f32[..., O]."""

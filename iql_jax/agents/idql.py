@@ -89,6 +89,12 @@ class IDQLConfig(iql.IQLConfig):
     train_policy: bool
     finetune_policy: bool
 
+    @property
+    def layer_widths(self) -> tuple[int, ...]:
+        """Widths of the hidden layers of everything that is trained."""
+        width = self.diffusion.hidden_dim
+        return (*self.hidden_dims, width, 4 * width)
+
 
 class IDQLHyperparameters(iql.Hyperparameters):
     """Numbers of the algorithm, each f32[], beyond IQL's.

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from iql_jax.agents.distributions import Categorical, Gaussian
+from iql_jax.agents.products import product
 
 LOG_STD_MIN = -5.0
 LOG_STD_MAX = 2.0
@@ -44,7 +45,7 @@ class JointDense(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         bias = bias.reshape((1,) * (inputs[0].ndim - 1) + (-1,))
         if len({x.shape[:-1] for x in inputs}) == 1:
-            return jnp.concatenate(inputs, axis=-1) @ kernel + bias
+            return product(jnp.concatenate(inputs, axis=-1), kernel) + bias
         rows = jnp.split(kernel, np.cumsum(widths)[:-1])
         products = [x @ part for x, part in zip(inputs, rows, strict=True)]
         return functools.reduce(jnp.add, products) + bias
