@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from jax.interpreters import partial_eval
+
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\{$")
 _INSTRUCTION = re.compile(
     r"^\s+(?:ROOT )?%?([\w.\-]+) = (\((?:[^()]|\([^()]*\))*\)|\S+) ([a-z][\w\-]*)\((.*)$"
@@ -177,9 +179,14 @@ def operations(program: Program, name: str) -> collections.Counter[str]:
 def traced_products(jaxpr: Any) -> list[Product]:
     """Returns the matrix products of a trace, as `jax.make_jaxpr` returns it, sorted.
 
-    Outer products, over one term each, are left out: XLA multiplies elementwise there. A product
-    that occurs twice counts twice, though XLA would compute it once.
+    Outer products, over one term each, are left out: XLA multiplies elementwise there, and what no
+    result depends on. A product that occurs twice counts twice, though XLA would compute it once.
     """
+    needed, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
+    return sorted(product for product in _all_products(needed) if product.k > 1)
+
+
+def _all_products(jaxpr: Any) -> list[Product]:
     found = []
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general":
@@ -189,5 +196,7 @@ def traced_products(jaxpr: Any) -> list[Product]:
         for value in equation.params.values():
             inner = getattr(value, "jaxpr", value)
             if hasattr(inner, "eqns"):
-                found.extend(traced_products(inner))
-    return sorted(product for product in found if product.k > 1)
+                found.extend(_all_products(inner))
+        if equation.params.get("branches_platforms"):  # the same products for every platform
+            found.extend(_all_products(equation.params["branches"][-1].jaxpr))
+    return found

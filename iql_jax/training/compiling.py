@@ -32,15 +32,15 @@ class PlatformJit:
         """Wraps `function`; `jit_options` are arguments of `jax.jit`."""
         functools.update_wrapper(self, function)
         self._function, self._jit_options = function, jit_options
-        self._jitted: dict[tuple[str, tuple[int, ...]], Any] = {}
+        self._jitted: dict[tuple[tuple[str, bool | str], ...], Any] = {}
 
     def _for(self, config: Any, layout: Any) -> Any:
-        kind = (layout.platform, config.layer_widths)
-        if kind not in self._jitted:
-            self._jitted[kind] = jax.jit(
-                self._function, compiler_options=compiler_options(*kind), **self._jit_options
+        options = compiler_options(layout.platform, config.layer_widths)
+        if options not in self._jitted:
+            self._jitted[options] = jax.jit(
+                self._function, compiler_options=dict(options) or None, **self._jit_options
             )
-        return self._jitted[kind]
+        return self._jitted[options]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Returns what the function does, compiled."""
@@ -55,8 +55,11 @@ class PlatformJit:
         return sum(jitted._cache_size() for jitted in self._jitted.values())
 
 
-def compiler_options(platform: str, layer_widths: tuple[int, ...]) -> dict[str, bool | str] | None:
-    """Returns the options for `jax.jit`, those alone that the platform's compiler knows.
+@functools.cache
+def compiler_options(
+    platform: str, layer_widths: tuple[int, ...]
+) -> tuple[tuple[str, bool | str], ...]:
+    """Returns names and values for the compiler, of those alone that the platform's knows.
 
     Args:
       platform: "cpu", "gpu", ...
@@ -65,10 +68,9 @@ def compiler_options(platform: str, layer_widths: tuple[int, ...]) -> dict[str, 
     options = dict(_OPTIONS.get(platform, {}))
     if all(width in _MIDDLE_WIDTHS for width in layer_widths):
         options |= _MIDDLE_OPTIONS.get(platform, {})
-    return {name: x for name, x in options.items() if knows(platform, name, x)} or None
+    return tuple(option for option in options.items() if knows(platform, *option))
 
 
-@functools.cache
 def knows(platform: str, name: str, value: bool | str) -> bool:
     """Returns whether a platform's compiler knows an option: XLA's come and go by version."""
     with jax.default_device(jax.local_devices(backend=platform)[0]):
