@@ -26,6 +26,7 @@ from iql_jax.config import PRECISIONS, RunConfig
 from iql_jax.data import replay
 from iql_jax.data.raw import RawDataset
 from iql_jax.training import population
+from iql_jax.training.compiling import compiler_options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,6 +153,13 @@ def _compile(lowered: Any, states: Any, arguments: tuple[Any, ...]) -> Runner:
     return run, getattr(analysis, "temp_size_in_bytes", 0)
 
 
+def _jit(function: Callable[..., Any], program: Program) -> Any:
+    """Returns the function, its first argument donated, compiled with the update's own options."""
+    _, config, layout = program.static
+    options = dict(compiler_options(layout.platform, config.layer_widths))
+    return jax.jit(function, donate_argnums=0, compiler_options=options or None)
+
+
 def population_program(program: Program) -> Runner:
     """Returns `update_many` itself."""
     states, *arrays = program.arrays
@@ -183,7 +191,7 @@ def no_member_axis(program: Program) -> Runner:
 
     with jax.default_matmul_precision(program.options["precision"]):
         alone, key = jax.tree.map(lambda x: x[0], (states, keys))
-        lowered = jax.jit(train, donate_argnums=0).lower(alone, key, rows, num_rows)
+        lowered = _jit(train, program).lower(alone, key, rows, num_rows)
         return _compile(lowered, alone, (key, rows, num_rows))
 
 
@@ -213,7 +221,7 @@ def products(program: Program) -> Runner:
         batch = replay.unpack(row, config.observation_dim, config.action_dim)
         zeros = jax.tree.map(jnp.zeros_like, update_of_products(kernels, batch))
         arguments = (kernels, keys[0], rows, num_rows)
-        lowered = jax.jit(multiply, donate_argnums=0).lower(zeros, *arguments)
+        lowered = _jit(multiply, program).lower(zeros, *arguments)
         return _compile(lowered, zeros, arguments)
 
 

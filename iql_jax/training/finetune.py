@@ -154,10 +154,8 @@ def _loop(
         _assess_and_save(run, states, continued, unread, online, envs, log)
     members = slots.split(setup.layout, states)
     del states  # their buffers are given away
-
     key_data = jax.random.key_data(setup.training_keys)
     observation_dim = envs.observations.shape[1]
-
     counts: jax.Array | None = None  # of the next update, which are with the last transitions
 
     def news(rows: np.ndarray, count: int) -> np.ndarray:

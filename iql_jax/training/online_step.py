@@ -23,7 +23,7 @@ from iql_jax.training.slots import Slots
 # The stream of a member's training key that actions are drawn from; 0 and 1 are population's.
 _ACTING = 2
 
-# Whole numbers that travel with what the environments gave: see `transfer`.
+# Whole numbers that go to the devices with what the environments gave: see `pack_news`.
 _NUM_COUNTS = 3
 
 # Steps that are looked ahead at once.
