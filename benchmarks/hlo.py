@@ -11,8 +11,6 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from jax.interpreters import partial_eval
-
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\{$")
 _INSTRUCTION = re.compile(
     r"^\s+(?:ROOT )?%?([\w.\-]+) = (\((?:[^()]|\([^()]*\))*\)|\S+) ([a-z][\w\-]*)\((.*)$"
@@ -182,6 +180,8 @@ def traced_products(jaxpr: Any) -> list[Product]:
     Outer products, over one term each, are left out: XLA multiplies elementwise there, and what no
     result depends on. A product that occurs twice counts twice, though XLA would compute it once.
     """
+    from jax.interpreters import partial_eval  # a peer's environment may have no JAX
+
     needed, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
     return sorted(product for product in _all_products(needed) if product.k > 1)
 

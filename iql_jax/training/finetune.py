@@ -146,7 +146,9 @@ def _loop(
         "sampling": online.sampling,
     }
     continued, buffer = _begin(run, online, envs, log)
-    lookahead = online_step.Lookahead(setup.training_keys, len(dataset), buffer.shape[1], **drawing)
+    lookahead = online_step.Lookahead(
+        setup.layout, setup.training_keys, len(dataset), buffer.shape[1], **drawing
+    )
     unread = _Unread(_metric_names(run, agent_config, states), [])
     saved = done.env_steps
     if done.env_steps and _evaluation_is_due(run):  # stopped between these steps and their scores
@@ -159,7 +161,9 @@ def _loop(
     counts: jax.Array | None = None  # of the next update, which are with the last transitions
 
     def news(rows: np.ndarray, count: int) -> np.ndarray:
-        return online_step.pack_news(rows, envs.observations, done.env_steps, done.update, count)
+        learns_next = done.env_steps >= online.warmup_steps
+        position = lookahead.position(done.update, count) if learns_next else 0
+        return online_step.pack_news(rows, envs.observations, done.env_steps, position)
 
     def store(rows: np.ndarray) -> None:
         nonlocal buffer, counts
@@ -182,7 +186,14 @@ def _loop(
     def learn() -> None:
         nonlocal members
         members, measured, broken_at = online_step.learn(
-            *programs, members, buffer, key_data, dataset, counts, **drawing, precision=precision
+            *programs,
+            members,
+            buffer,
+            key_data,
+            dataset,
+            lookahead.drawn,
+            counts,
+            precision=precision,
         )
         unread.steps.append((measured, broken_at))
 

@@ -2,8 +2,8 @@
 
 The update of a step need not wait for the step. Its batch is drawn from a buffer that ends with
 the transition about to be made, but of a few hundred rows out of a million it hardly ever is one;
-which rows they are is known beforehand. So the update runs while the environments step, unless its
-batch holds that transition, and the result is the same bit for bit.
+which rows they are is drawn many steps ahead. So the update runs while the environments step,
+unless its batch holds that transition, and the result is the same bit for bit.
 """
 
 import functools
@@ -24,16 +24,18 @@ from iql_jax.training.slots import Slots
 _ACTING = 2
 
 # Whole numbers that go to the devices with what the environments gave: see `pack_news`.
-_NUM_COUNTS = 3
+_NUM_COUNTS = 2
 
 # Steps that are looked ahead at once.
 _AHEAD = 1000
 
+Drawn = tuple[jax.Array, jax.Array, jax.Array]
+
 
 def pack_news(
-    rows: np.ndarray, observations: np.ndarray, env_step: int, update: int, count: int
+    rows: np.ndarray, observations: np.ndarray, env_step: int, position: int
 ) -> np.ndarray:
-    """Returns what a step brought, and what is to be done with it: f32[P, 3 + O + W].
+    """Returns what a step brought, and what is to be done with it: f32[P, 2 + O + W].
 
     All in one array, since each that goes to the devices by itself costs as much as calling a
     program; the whole numbers go as bits.
@@ -42,17 +44,15 @@ def pack_news(
       rows: f32[P, W], the members' last transitions.
       observations: f32[P, O], transformed, to act on.
       env_step: environment steps so far, `rows` included.
-      update: the number of the next update.
-      count: own transitions to draw from: up to the last, or to the one after it if no batch
-        holds that.
+      position: where `Lookahead.drawn` has the next batches.
     """
-    counts = np.array([env_step, update, count], np.int32).view(np.float32)
+    counts = np.array([env_step, position], np.int32).view(np.float32)
     counts = np.broadcast_to(counts, (len(rows), _NUM_COUNTS))
     return np.concatenate([counts, observations, rows], axis=1, dtype=np.float32)
 
 
 def _insert_news(buffer: jax.Array, news: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns the buffer f32[P, R, W] with the last transitions, and the numbers i32[P, 3]."""
+    """Returns the buffer f32[P, R, W] with the last transitions, and the numbers i32[P, 2]."""
     counts = jax.lax.bitcast_convert_type(news[:, :_NUM_COUNTS], jnp.int32)
     rows = news[:, -buffer.shape[2] :]
     return online_buffer.insert(buffer, rows, counts[0, 0] - 1), counts
@@ -61,7 +61,7 @@ def _insert_news(buffer: jax.Array, news: jax.Array) -> tuple[jax.Array, jax.Arr
 @functools.partial(
     PlatformJit,
     static_argnums=(0, 1, 2),
-    static_argnames=("batch_size", "num_updates", "capacity", "sampling", "precision"),
+    static_argnames="precision",
     donate_argnums=3,
 )
 def learn(
@@ -72,15 +72,12 @@ def learn(
     buffer: jax.Array,
     key_data: jax.Array,
     dataset: jax.Array,
+    drawn: Drawn,
     counts: jax.Array,
     *,
-    batch_size: int,
-    num_updates: int,
-    capacity: int,
-    sampling: str,
     precision: str = "float32",
 ) -> tuple[Slots, jax.Array, jax.Array]:
-    """Updates every member `num_updates` times from its replay buffer.
+    """Updates every member once on each of the step's batches from its replay buffer.
 
     Returns states, metrics f32[P, M] in the order of their names, and health i32[P].
 
@@ -92,27 +89,18 @@ def learn(
       buffer: f32[P, R, W], their own transitions.
       key_data: u32[P, ...], of the members' training keys; a program takes keys more slowly.
       dataset: f32[N, W], the rows that all members share.
-      counts: i32[P, 3], from `act` or `store`.
-      batch_size: B.
-      num_updates: U, at least 1.
-      capacity: rows of the ring buffer.
-      sampling: see `online_buffer.draw_rows`.
+      drawn: of K steps, `Lookahead.drawn`.
+      counts: i32[P, 2], from `act` or `store`.
       precision: of matrix products, a name of `jax.default_matmul_precision`.
     """
-    draw = functools.partial(
-        _draw, num_updates=num_updates, batch_size=batch_size, capacity=capacity, sampling=sampling
-    )
 
     def on_device(members: Any, dataset: jax.Array) -> Any:
-        states, buffer, key_data, counts = members
+        states, buffer, key_data, drawn, counts = members
         keys = jax.random.wrap_key_data(key_data)
-        _, update, count = counts[0]
-
-        def fetch(key: jax.Array, own: jax.Array) -> jax.Array:
-            return online_buffer.fetch(own, dataset, draw(key, update, len(dataset), count))
-
+        _, position = counts[0]
+        of_step = jax.tree.map(lambda x: x[:, position], drawn)  # [P, U, B]
         # Fetched for all members at once: a loop would copy their buffers.
-        batches = jax.vmap(fetch)(keys, buffer)  # [P, U, B, W]
+        batches = jax.vmap(online_buffer.fetch, in_axes=(0, None, 0))(buffer, dataset, of_step)
 
         def member(one: Any, _: None) -> Any:
             state, (key, batches) = one
@@ -128,36 +116,13 @@ def learn(
 
     with jax.default_matmul_precision(precision):
         return population.over_devices(
-            on_device, layout, (states, buffer, key_data, counts), dataset
+            on_device, layout, (states, buffer, key_data, drawn, counts), dataset
         )
-
-
-def _draw(
-    key: jax.Array,
-    update: jax.Array,
-    num_dataset: int,
-    count: jax.Array,
-    *,
-    num_updates: int,
-    batch_size: int,
-    capacity: int,
-    sampling: str,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns where the batches of one step are, as `online_buffer.draw_rows` does."""
-    return online_buffer.draw_rows(
-        population.batch_key(key),
-        update + jnp.arange(num_updates),
-        num_dataset,
-        count,
-        batch_size=batch_size,
-        capacity=capacity,
-        sampling=sampling,
-    )
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
 def store(layout: Layout, buffer: jax.Array, news: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns the buffer with one more transition of each member, and the numbers i32[P, 3].
+    """Returns the buffer with one more transition of each member, and the numbers i32[P, 2].
 
     Args:
       layout: where members live; it must split them evenly.
@@ -236,37 +201,59 @@ def act(
 
 
 class Lookahead:
-    """Tells of coming steps whether their updates need the transition that the step makes."""
+    """Draws the batches of coming steps, and tells which need the transition their step makes."""
 
-    def __init__(self, keys: jax.Array, num_dataset: int, num_rows: int, **drawing: Any):
+    def __init__(
+        self, layout: Layout, keys: jax.Array, num_dataset: int, num_rows: int, **drawing: Any
+    ):
         """Looks at nothing yet.
 
         Args:
+          layout: where members live; it must split them evenly.
           keys: key[P], the members' training keys.
           num_dataset: N, rows of the dataset.
           num_rows: R, rows per member of their own buffer.
-          **drawing: `num_updates`, `batch_size`, `capacity` and `sampling` of `learn`.
+          **drawing: `num_updates` per step U, and of `online_buffer.draw_rows`, `batch_size`,
+            `capacity` and `sampling`.
         """
         self._look = functools.partial(
-            _look_ahead, keys, num_dataset=num_dataset, num_rows=num_rows, **drawing
+            _look_ahead, layout, keys, num_dataset=num_dataset, num_rows=num_rows, **drawing
         )
-        self._first, self._known = 0, np.zeros(0, bool)
+        self._num_updates = drawing["num_updates"]
+        self._first_update, self._first = 0, 0
+        self._needs_newest: np.ndarray = np.zeros(0, bool)
+        self._drawn: Drawn | None = None
 
-    def needs_newest(self, update: int, count: int) -> bool:
-        """Returns whether any member's batches hold its own transition number `count`.
+    @property
+    def drawn(self) -> Drawn:
+        """What `online_buffer.draw_rows` gives, [P, K, U, B], of K steps; see `position`."""
+        assert self._drawn is not None
+        return self._drawn
+
+    def position(self, update: int, count: int) -> int:
+        """Returns where in `drawn` the batches of a step are, which may be drawn anew for it.
 
         Args:
-          update: the number of the first update after it; so many per step, without a gap.
-          count: own transitions, the new one included.
+          update: the number of its first update.
+          count: own transitions, that of the step included.
         """
-        if not self._first <= count < self._first + len(self._known):
-            self._first = count
-            self._known = np.asarray(self._look(np.int32(update), np.int32(count)))
-        return bool(self._known[count - self._first])
+        position = count - self._first
+        known = 0 <= position < len(self._needs_newest)
+        if not known or update != self._first_update + position * self._num_updates:
+            self._first_update, self._first, position = update, count, 0
+            self._drawn, needs_newest = self._look(np.int32(update), np.int32(count))
+            self._needs_newest = np.any(np.asarray(needs_newest), axis=0)
+        return position
+
+    def needs_newest(self, update: int, count: int) -> bool:
+        """Returns whether any member's batches hold its own transition number `count`."""
+        position = self.position(update, count)
+        return bool(self._needs_newest[position])
 
 
 @functools.partial(
     jax.jit,
+    static_argnums=0,
     static_argnames=(
         "num_dataset",
         "num_rows",
@@ -277,6 +264,7 @@ class Lookahead:
     ),
 )
 def _look_ahead(
+    layout: Layout,
     keys: jax.Array,
     update: jax.Array,
     count: jax.Array,
@@ -285,23 +273,26 @@ def _look_ahead(
     num_rows: int,
     num_updates: int,
     **drawing: Any,
-) -> jax.Array:
-    """Returns for each step from `count` on whether its batches hold its transition: bool[K]."""
+) -> tuple[Drawn, jax.Array]:
+    """Returns the draws of the steps from `count` on, and whether they hold its transition.
 
-    def look(step: jax.Array, key: jax.Array) -> jax.Array:
-        drawn = _draw(
-            key,
-            update + step * num_updates,
-            num_dataset,
-            count + step,
-            num_updates=num_updates,
-            **drawing,
+    The latter is bool[P, K].
+    """
+
+    def look(step: jax.Array, key: jax.Array, update: jax.Array, count: jax.Array) -> Any:
+        updates = update + step * num_updates + jnp.arange(num_updates)
+        drawn = online_buffer.draw_rows(
+            population.batch_key(key), updates, num_dataset, count + step, **drawing
         )
-        return online_buffer.holds_newest(drawn, count + step, num_rows)
+        return drawn, online_buffer.holds_newest(drawn, count + step, num_rows)
 
-    over_steps = jax.vmap(look, in_axes=(0, None))
-    # Member by member, which bounds the memory.
-    return jax.lax.map(lambda key: over_steps(jnp.arange(_AHEAD), key), keys).any(axis=0)
+    over_steps = jax.vmap(look, in_axes=(0, None, None, None))
+
+    def on_device(keys: jax.Array, shared: Any) -> Any:
+        # Member by member, which bounds the memory.
+        return jax.lax.map(lambda key: over_steps(jnp.arange(_AHEAD), key, *shared), keys)
+
+    return population.over_devices(on_device, layout, keys, (update, count))
 
 
 def metric_names(

@@ -81,7 +81,8 @@ def test_looking_ahead_tells_which_batches_hold_the_newest_transition(sampling):
     # 10 rows of data in a ring of 16: it is full after 6 steps, and goes round after 16.
     keys = jax.random.split(jax.random.key(0), 2)
     drawing = {"batch_size": 3, "capacity": 16, "sampling": sampling}
-    lookahead = online_step.Lookahead(keys, 10, 16, num_updates=2, **drawing)
+    layout = population.choose_layout(2)
+    lookahead = online_step.Lookahead(layout, keys, 10, 16, num_updates=2, **drawing)
     told = [lookahead.needs_newest(100 + 2 * step, 1 + step) for step in range(40)]
     expected = []
     for step in range(40):
@@ -89,10 +90,25 @@ def test_looking_ahead_tells_which_batches_hold_the_newest_transition(sampling):
         for number in range(step + 1):
             own = own.at[number % 16].set(1.0 if number == step else 0.0)
         held = []
-        for key in keys:
+        position = lookahead.position(100 + 2 * step, 1 + step)
+        for member, key in enumerate(keys):
             updates = 100 + 2 * step + jnp.arange(2)
             drawn = draw(population.batch_key(key), updates, 10, jnp.int32(step + 1), **drawing)
+            for ahead, now in zip(lookahead.drawn, drawn, strict=True):
+                np.testing.assert_array_equal(ahead[member, position], now)
             held.append(online_buffer.fetch(own, jnp.zeros((10, 1)), drawn).any())
         expected.append(bool(np.any(held)))
     assert told == expected
     assert any(told) and not all(told)
+
+
+def test_looking_ahead_starts_anew_where_it_does_not_know():
+    keys = jax.random.split(jax.random.key(0), 2)
+    drawing = {"batch_size": 3, "capacity": 5000, "sampling": "mixed"}
+    layout = population.choose_layout(2)
+    lookahead = online_step.Lookahead(layout, keys, 10, 5000, num_updates=2, **drawing)
+    assert [lookahead.position(100, 1), lookahead.position(104, 3)] == [0, 2]
+    assert lookahead.position(104, 4) == 0  # a step without updates came between
+    last = lookahead.drawn[0].shape[1] - 1
+    assert lookahead.position(104 + 2 * last, 4 + last) == last
+    assert lookahead.position(106 + 2 * last, 5 + last) == 0
