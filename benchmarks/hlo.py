@@ -177,8 +177,9 @@ def operations(program: Program, name: str) -> collections.Counter[str]:
 def traced_products(jaxpr: Any) -> list[Product]:
     """Returns the matrix products of a trace, as `jax.make_jaxpr` returns it, sorted.
 
-    Outer products, over one term each, are left out: XLA multiplies elementwise there, and what no
-    result depends on. A product that occurs twice counts twice, though XLA would compute it once.
+    Left out are products that no result depends on, and outer products, over one term each, for
+    XLA multiplies elementwise there. A product that occurs twice counts twice, though XLA would
+    compute it once.
     """
     from jax.interpreters import partial_eval  # a peer's environment may have no JAX
 

@@ -158,7 +158,7 @@ def _loop(
     del states  # their buffers are given away
     key_data = jax.random.key_data(setup.training_keys)
     observation_dim = envs.observations.shape[1]
-    counts: jax.Array | None = None  # of the next update, which are with the last transitions
+    counts: jax.Array | None = None  # see `store`; None where nothing was stored in this session
 
     def news(rows: np.ndarray, count: int) -> np.ndarray:
         learns_next = done.env_steps >= online.warmup_steps
