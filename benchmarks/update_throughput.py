@@ -32,8 +32,8 @@ def main() -> None:
     flags.add_argument(
         "--hidden_dims",
         type=lambda text: [common.integers(part) for part in text.split(":")],
-        default=[[256, 256]],
-        help="network sizes, such as 256,256:512,512,512",
+        default=[[64, 64], [256, 256], [512, 512], [1024, 1024]],
+        help="network sizes, such as 256,256:512,512,512; --updates is for layers of 256 units",
     )
     flags.add_argument("--precision", default="float32", help="of matrix products")
     flags.add_argument("--vectorized", action="store_true", help="run members by vmap too")
@@ -50,6 +50,8 @@ def measure(arguments: argparse.Namespace, hidden_dims: list[int]) -> dict[str, 
     shared = common.work_spec(arguments) | {
         "hidden_dims": hidden_dims,
         "precision": arguments.precision,
+        # So that turns are about as long, whatever the size.
+        "updates": max(10, arguments.updates * 256**2 // max(hidden_dims) ** 2),
     }
     specs: dict[str, dict[str, Any]] = {
         "products": {"program": "products"},

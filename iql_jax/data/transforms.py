@@ -103,7 +103,8 @@ class ActionTransform:
 
     def to_env(self, actions: np.ndarray) -> np.ndarray:
         """Return f32[..., A] for the environment, from a policy's actions in [-1, 1]."""
-        actions = np.clip(np.asarray(actions, np.float32), np.float32(-1.0), np.float32(1.0))
+        # Not by np.clip, which takes several times as long for the few numbers of one step.
+        actions = np.minimum(np.maximum(np.asarray(actions, np.float32), -1.0), 1.0)
         if self.name == "none":
             return actions
         # Written as a weighted mean, so that -1 and 1 give the bounds themselves.

@@ -107,7 +107,7 @@ class Lockstep:
         self.num_threads = min(most_threads, num_envs)
         self._team = Team(self.num_threads)
         self._pace = Pace(self.num_threads, measure=num_threads is None)
-        self._everyone = np.arange(num_envs)
+        self._everyone = list(range(num_envs))
         self._last = StepResult(
             observations=np.zeros((num_envs, self.observation_dim), np.float32),
             rewards=np.zeros(num_envs),
@@ -115,7 +115,7 @@ class Lockstep:
             truncated=np.zeros(num_envs, bool),
             success=np.zeros(num_envs, bool),
         )
-        self._started = np.zeros(num_envs, bool)
+        self._started, self._all_started = np.zeros(num_envs, bool), False
 
     def reset(self, seeds: Sequence[int]) -> np.ndarray:
         """Starts an episode in each environment, seeded, and returns observations f32[N, O]."""
@@ -141,8 +141,9 @@ class Lockstep:
             last.rewards[i] = 0.0
             last.terminated[i] = last.truncated[i] = last.success[i] = False
 
-        self._team.run(reset_one, np.flatnonzero(mask), self._pace.num_threads())
+        self._team.run(reset_one, np.flatnonzero(mask).tolist(), self._pace.num_threads())
         self._started |= mask
+        self._all_started = bool(self._started.all())
         return last.observations.copy()
 
     def step(self, actions: np.ndarray, active: np.ndarray | None = None) -> StepResult:
@@ -161,8 +162,8 @@ class Lockstep:
         if active is None:
             indices = self._everyone
         else:
-            indices = np.flatnonzero(self._per_env(active, "active"))
-        if not self._started[indices].all():
+            indices = np.flatnonzero(self._per_env(active, "active")).tolist()
+        if not (self._all_started or self._started[indices].all()):
             raise InputError("environments are stepped before their first reset; call reset(seeds)")
         envs, last = self._envs, self._last
 
@@ -178,7 +179,7 @@ class Lockstep:
         self._team.run(step_one, indices, num_threads)
         if len(indices) == self.num_envs:
             self._pace.record(num_threads, time.perf_counter() - start)
-        return StepResult(*(array.copy() for array in last))
+        return StepResult(*map(np.ndarray.copy, last))
 
     @property
     def can_save(self) -> bool:
@@ -215,6 +216,7 @@ class Lockstep:
         for array, saved in zip(self._last, state["last"], strict=True):
             array[:] = saved
         self._started[:] = state["started"]
+        self._all_started = bool(self._started.all())
 
     def close(self) -> None:
         """Ends the threads and closes the environments; may be called again."""

@@ -70,8 +70,10 @@ class MazeEnv(MujocoTask):
 
     def at_goal(self) -> bool:
         """Whether the body is within `GOAL_RADIUS` of the goal."""
-        x, y = self._qpos[:2] - self.goal
-        return bool(x * x + y * y <= GOAL_RADIUS**2)
+        # With numbers of Python: half the time that arrays of two take.
+        x = self._qpos.item(0) - self.goal.item(0)
+        y = self._qpos.item(1) - self.goal.item(1)
+        return x * x + y * y <= GOAL_RADIUS**2
 
     def _observation(self) -> np.ndarray:
         return np.concatenate((self._qpos, self._qvel))

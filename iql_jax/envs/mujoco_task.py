@@ -97,8 +97,7 @@ class MujocoTask(gymnasium.Env[np.ndarray, np.ndarray], abc.ABC):
         if action.shape != self._ctrl.shape:
             raise ValueError(f"action has shape {action.shape}, expected {self._ctrl.shape}")
         ctrl = self._ctrl
-        ctrl[:] = action
-        np.maximum(ctrl, self._action_low, out=ctrl)  # in place with arrays: a third of np.clip
+        np.maximum(action, self._action_low, out=ctrl)  # in place with arrays: a third of np.clip
         np.minimum(ctrl, self._action_high, out=ctrl)
         # One call for all substeps: MuJoCo releases the interpreter lock for its duration.
         mujoco.mj_step(self.model, self.data, self._frame_skip)

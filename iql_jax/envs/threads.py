@@ -6,15 +6,13 @@ import statistics
 import threading
 from collections.abc import Callable
 
-import numpy as np
-
 
 class Round:
     """One pass over some environments, shared by the threads that work on it."""
 
-    def __init__(self, work: Callable[[int], None], indices: np.ndarray, num_helpers: int):
+    def __init__(self, work: Callable[[int], None], indices: list[int], num_helpers: int):
         self._work = work
-        self._indices = indices.tolist()
+        self._indices = indices
         self._next = itertools.count().__next__  # atomic: a C function under the interpreter lock
         self._helpers_done = threading.Semaphore(0)
         self._num_helpers = num_helpers
@@ -62,12 +60,16 @@ class Team:
         while (work_round := inbox.get()) is not None:
             work_round.help_in_thread()
 
-    def run(self, work: Callable[[int], None], indices: np.ndarray, num_threads: int) -> None:
+    def run(self, work: Callable[[int], None], indices: list[int], num_threads: int) -> None:
         """Calls `work` once on every index and raises an error that a thread met.
 
         At most `num_threads` of the team take part, and never more than there are indices.
         """
         num_helpers = max(min(num_threads, len(self._inboxes) + 1, len(indices)) - 1, 0)
+        if num_helpers == 0:  # between two updates a round costs more than the steps' own Python
+            for index in indices:
+                work(index)
+            return
         work_round = Round(work, indices, num_helpers)
         for inbox in self._inboxes[:num_helpers]:
             inbox.put(work_round)
@@ -101,8 +103,10 @@ class Pace:
 
     def num_threads(self) -> int:
         """Returns how many threads the next round should use."""
+        if len(self._choices) == 1:
+            return self._choices[0]
         least_tried = min(self._choices, key=lambda choice: len(self._seconds[choice]))
-        if len(self._choices) == 1 or len(self._seconds[least_tried]) < self.TRIALS:
+        if len(self._seconds[least_tried]) < self.TRIALS:
             return least_tried
         return min(self._choices, key=lambda choice: statistics.median(self._seconds[choice]))
 

@@ -55,11 +55,12 @@ class ActingEnvironments:
         """
         transforms = self._problem.transforms
         result = self._envs.step(transforms.action.to_env(actions))
+        observations = transforms.observation(result.observations)
         rows = np.concatenate(
             [
                 self.observations,
                 actions,
-                transforms.observation(result.observations),
+                observations,
                 transforms.reward(result.rewards)[:, None],
                 1.0 - result.terminated[:, None],
             ],
@@ -69,11 +70,11 @@ class ActingEnvironments:
         self.returns += result.rewards
         self.success |= result.success
         ended = result.terminated | result.truncated
-        observations = result.observations
         if ended.any():
             self._count(ended)
-            observations = self._envs.reset_where(ended)  # each goes on with its own stream
-        self.observations = transforms.observation(observations)
+            # Each goes on with its own stream of random numbers.
+            observations = transforms.observation(self._envs.reset_where(ended))
+        self.observations = observations
         return rows
 
     def _count(self, ended: np.ndarray) -> None:

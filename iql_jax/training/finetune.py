@@ -15,6 +15,7 @@ from iql_jax.report.progress import Progress
 from iql_jax.training import loop, offline, online_buffer, online_step, session, slots
 from iql_jax.training.acting import ActingEnvironments
 from iql_jax.training.checkpoint import Checkpoints
+from iql_jax.training.compiling import CompiledOnce
 from iql_jax.training.members import Member
 from iql_jax.training.run_directory import RunOptions
 from iql_jax.training.session import Session
@@ -157,7 +158,13 @@ def _loop(
     members = slots.split(setup.layout, states)
     del states  # their buffers are given away
     key_data = jax.random.key_data(setup.training_keys)
-    observation_dim = envs.observations.shape[1]
+    acts = CompiledOnce(
+        online_step.act,
+        *programs,
+        observation_dim=envs.observations.shape[1],
+        precision=precision,
+    )
+    learns = CompiledOnce(online_step.learn, *programs, precision=precision)
     counts: jax.Array | None = None  # see `store`; None where nothing was stored in this session
 
     def news(rows: np.ndarray, count: int) -> np.ndarray:
@@ -171,29 +178,15 @@ def _loop(
 
     def act(rows: np.ndarray) -> jax.Array:
         nonlocal buffer, counts
-        actions, buffer, counts = online_step.act(
-            *programs,
-            members,
-            buffer,
-            key_data,
-            news(rows, done.env_steps + 1),
-            *exploring,
-            observation_dim=observation_dim,
-            precision=precision,
+        actions, buffer, counts = acts(
+            members, buffer, key_data, news(rows, done.env_steps + 1), *exploring
         )
         return actions
 
     def learn() -> None:
         nonlocal members
-        members, measured, broken_at = online_step.learn(
-            *programs,
-            members,
-            buffer,
-            key_data,
-            dataset,
-            lookahead.drawn,
-            counts,
-            precision=precision,
+        members, measured, broken_at = learns(
+            members, buffer, key_data, dataset, lookahead.drawn, counts
         )
         unread.steps.append((measured, broken_at))
 
@@ -204,18 +197,18 @@ def _loop(
     else:
         actions = continued
     while done.env_steps < config.max_steps and not run.signals.stopped():
-        learns = done.env_steps >= online.warmup_steps
+        warm = done.env_steps >= online.warmup_steps
         learned = False
         newest = done.env_steps + 1
-        if learns and counts is not None and not lookahead.needs_newest(done.update, newest):
+        if warm and counts is not None and not lookahead.needs_newest(done.update, newest):
             learn()  # goes on while the environments step
             learned = True
         rows = envs.step(np.asarray(actions))
         done.env_steps += 1
-        if learns and not learned:
+        if warm and not learned:
             store(rows)
             learn()
-        if learns:
+        if warm:
             done.update += online.updates_per_step
         actions = act(rows)
         log.append(rows)

@@ -46,9 +46,12 @@ def pack_news(
       env_step: environment steps so far, `rows` included.
       position: where `Lookahead.drawn` has the next batches.
     """
-    counts = np.array([env_step, position], np.int32).view(np.float32)
-    counts = np.broadcast_to(counts, (len(rows), _NUM_COUNTS))
-    return np.concatenate([counts, observations, rows], axis=1, dtype=np.float32)
+    width = _NUM_COUNTS + observations.shape[1]
+    news = np.empty((len(rows), width + rows.shape[1]), np.float32)
+    news[:, :_NUM_COUNTS].view(np.int32)[:] = env_step, position
+    news[:, _NUM_COUNTS:width] = observations
+    news[:, width:] = rows
+    return news
 
 
 def _insert_news(buffer: jax.Array, news: jax.Array) -> tuple[jax.Array, jax.Array]:

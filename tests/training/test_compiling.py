@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from iql_jax.training import compiling
@@ -57,3 +59,10 @@ def test_each_shape_is_compiled_once(monkeypatch):
     assert [program(0, Config(), layout, x) for x in (1.0, 2.0)] == [2.0, 4.0]
     assert program.num_compiled() == 1
     assert program.lower(0, Config(), layout, 1.0).compile()(3.0) == 6.0
+
+
+def test_what_is_compiled_once_takes_arrays_of_one_kind_alone():
+    once = compiling.CompiledOnce(jax.jit(double, static_argnums=(0, 1, 2)), 0, Config(), None)
+    assert [once(jnp.float32(x)) for x in (1.0, 2.0)] == [2.0, 4.0]
+    with pytest.raises(TypeError, match="was compiled"):
+        once(jnp.ones(3))
