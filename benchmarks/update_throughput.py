@@ -17,6 +17,9 @@ from benchmarks.protocol import Worker, ratio, take_turns
 
 MODULE = "benchmarks.ours"
 
+# In a turn. Training calls its program for 100 and more.
+_FEWEST_UPDATES = 25
+
 
 def main() -> None:
     """Measures, and writes the results file."""
@@ -51,7 +54,7 @@ def measure(arguments: argparse.Namespace, hidden_dims: list[int]) -> dict[str, 
         "hidden_dims": hidden_dims,
         "precision": arguments.precision,
         # So that turns are about as long, whatever the size.
-        "updates": max(10, arguments.updates * 256**2 // max(hidden_dims) ** 2),
+        "updates": max(_FEWEST_UPDATES, arguments.updates * 256**2 // max(hidden_dims) ** 2),
     }
     specs: dict[str, dict[str, Any]] = {
         "products": {"program": "products"},
@@ -61,8 +64,9 @@ def measure(arguments: argparse.Namespace, hidden_dims: list[int]) -> dict[str, 
         if members % devices:
             continue
         spec = {"program": "population", "members": members, "devices": devices}
-        # Populations make fewer updates in a turn, so that no turn is much longer than another.
-        spec["updates"] = max(1, shared["updates"] // members)
+        # Populations make fewer updates in a turn, so that no turn is much longer than another; but
+        # not few, since a call begins and ends with copying the members' states.
+        spec["updates"] = max(_FEWEST_UPDATES, shared["updates"] // members)
         specs[f"{members} x {devices}"] = spec
         if arguments.vectorized and members > devices:
             specs[f"{members} x {devices} by vmap"] = spec | {"vectorized": True}
