@@ -115,7 +115,7 @@ class Lockstep:
             truncated=np.zeros(num_envs, bool),
             success=np.zeros(num_envs, bool),
         )
-        self._started, self._all_started = np.zeros(num_envs, bool), False
+        self._started = np.zeros(num_envs, bool)
 
     def reset(self, seeds: Sequence[int]) -> np.ndarray:
         """Starts an episode in each environment, seeded, and returns observations f32[N, O]."""
@@ -143,7 +143,6 @@ class Lockstep:
 
         self._team.run(reset_one, np.flatnonzero(mask).tolist(), self._pace.num_threads())
         self._started |= mask
-        self._all_started = bool(self._started.all())
         return last.observations.copy()
 
     def step(self, actions: np.ndarray, active: np.ndarray | None = None) -> StepResult:
@@ -163,7 +162,7 @@ class Lockstep:
             indices = self._everyone
         else:
             indices = np.flatnonzero(self._per_env(active, "active")).tolist()
-        if not (self._all_started or self._started[indices].all()):
+        if not self._started[indices].all():
             raise InputError("environments are stepped before their first reset; call reset(seeds)")
         envs, last = self._envs, self._last
 
@@ -179,7 +178,7 @@ class Lockstep:
         self._team.run(step_one, indices, num_threads)
         if len(indices) == self.num_envs:
             self._pace.record(num_threads, time.perf_counter() - start)
-        return StepResult(*map(np.ndarray.copy, last))
+        return StepResult(*(array.copy() for array in last))
 
     @property
     def can_save(self) -> bool:
@@ -216,7 +215,6 @@ class Lockstep:
         for array, saved in zip(self._last, state["last"], strict=True):
             array[:] = saved
         self._started[:] = state["started"]
-        self._all_started = bool(self._started.all())
 
     def close(self) -> None:
         """Ends the threads and closes the environments; may be called again."""

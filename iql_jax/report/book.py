@@ -84,11 +84,27 @@ def _line(run: Run) -> str:
     facts = [_hardware(record)]
     if results.get("wall_seconds") is not None:
         facts.append(f"{duration(results['wall_seconds'])} with evaluation")
-    git = record.get("git")
-    if git:
-        facts.append(f"commit {git['commit'][:12]}{' and changes' if git['modified'] else ''}")
+    facts += _commits(record)
     facts.append(f"data fingerprint {record.get('dataset', {}).get('fingerprint', 'unknown')}")
-    return f"- `{_command(record)}`: {', '.join(facts)}"
+    return f"- `{_command(_sessions(record)[-1])}`: {', '.join(facts)}"
+
+
+def _sessions(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the record as it was for each session: `resumes` has what differed from the first."""
+    return [record, *({**record, **resumed} for resumed in record.get("resumes", []))]
+
+
+def _commits(record: Mapping[str, Any]) -> list[str]:
+    """Return the commits a run was made with, each but the first with where it came in."""
+    commits, last = [], None
+    for session in _sessions(record):
+        git = session.get("git")
+        if git and git != last:
+            changes = " and changes" if git["modified"] else ""
+            since = f" from update {session['update']:,} on" if last else ""
+            commits.append(f"commit {git['commit'][:12]}{changes}{since}")
+            last = git
+    return commits
 
 
 def _hardware(record: Mapping[str, Any]) -> str:

@@ -158,18 +158,20 @@ def _loop(
     members = slots.split(setup.layout, states)
     del states  # their buffers are given away
     key_data = jax.random.key_data(setup.training_keys)
-    acts = CompiledOnce(
+    act_program = CompiledOnce(
         online_step.act,
         *programs,
         observation_dim=envs.observations.shape[1],
         precision=precision,
     )
-    learns = CompiledOnce(online_step.learn, *programs, precision=precision)
+    learn_program = CompiledOnce(online_step.learn, *programs, precision=precision)
     counts: jax.Array | None = None  # see `store`; None where nothing was stored in this session
 
+    def learns() -> bool:
+        return done.env_steps >= online.warmup_steps
+
     def news(rows: np.ndarray, count: int) -> np.ndarray:
-        learns_next = done.env_steps >= online.warmup_steps
-        position = lookahead.position(done.update, count) if learns_next else 0
+        position = lookahead.position(done.update, count) if learns() else 0
         return online_step.pack_news(rows, envs.observations, done.env_steps, position)
 
     def store(rows: np.ndarray) -> None:
@@ -178,14 +180,14 @@ def _loop(
 
     def act(rows: np.ndarray) -> jax.Array:
         nonlocal buffer, counts
-        actions, buffer, counts = acts(
+        actions, buffer, counts = act_program(
             members, buffer, key_data, news(rows, done.env_steps + 1), *exploring
         )
         return actions
 
     def learn() -> None:
         nonlocal members
-        members, measured, broken_at = learns(
+        members, measured, broken_at = learn_program(
             members, buffer, key_data, dataset, lookahead.drawn, counts
         )
         unread.steps.append((measured, broken_at))
@@ -197,18 +199,17 @@ def _loop(
     else:
         actions = continued
     while done.env_steps < config.max_steps and not run.signals.stopped():
-        warm = done.env_steps >= online.warmup_steps
-        learned = False
+        learns_now, learned = learns(), False
         newest = done.env_steps + 1
-        if warm and counts is not None and not lookahead.needs_newest(done.update, newest):
+        if learns_now and counts is not None and not lookahead.needs_newest(done.update, newest):
             learn()  # goes on while the environments step
             learned = True
         rows = envs.step(np.asarray(actions))
         done.env_steps += 1
-        if warm and not learned:
+        if learns_now and not learned:
             store(rows)
             learn()
-        if warm:
+        if learns_now:
             done.update += online.updates_per_step
         actions = act(rows)
         log.append(rows)

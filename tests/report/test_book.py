@@ -30,6 +30,27 @@ def test_runs_stand_under_the_kind_of_their_data(make_run):
     assert "66.3" in text.split("## Data generated")[0]  # the papers', beside D4RL's data alone
 
 
+def test_a_run_that_was_continued_shows_the_command_that_made_its_last_score(make_run):
+    first, second = ({"commit": letter * 40, "modified": False} for letter in "ab")
+    path = with_record(
+        make_run("a", [[40.0]]),
+        command="python train_offline.py --max_steps=30000",
+        git=first,
+        resumes=[
+            {"update": 30_000, "command": "python train_offline.py --max_steps=90000"},
+            {
+                "update": 40_000,
+                "command": "python train_offline.py --max_steps=50000",
+                "git": second,
+            },
+        ],
+    )
+    text = book.results_book(runs.find_runs([path]))
+    assert "- `python train_offline.py --max_steps=50000`: CPU" in text
+    assert "max_steps=30000" not in text and "max_steps=90000" not in text
+    assert "commit aaaaaaaaaaaa, commit bbbbbbbbbbbb from update 40,000 on, data" in text
+
+
 def test_folders_of_the_machine_are_left_out(make_run):
     path = with_record(
         make_run("a", [[40.0]], dataset="file//home/me/data/x.hdf5", label="return"),
