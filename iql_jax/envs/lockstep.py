@@ -159,10 +159,11 @@ class Lockstep:
                 f"actions have shape {actions.shape}, expected {(self.num_envs, self.action_dim)}"
             )
         if active is None:
-            indices = self._everyone
+            indices, started = self._everyone, self._started
         else:
             indices = np.flatnonzero(self._per_env(active, "active")).tolist()
-        if not self._started[indices].all():
+            started = self._started[indices]
+        if not started.all():
             raise InputError("environments are stepped before their first reset; call reset(seeds)")
         envs, last = self._envs, self._last
 

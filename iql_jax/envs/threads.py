@@ -103,8 +103,10 @@ class Pace:
 
     def num_threads(self) -> int:
         """Returns how many threads the next round should use."""
+        if len(self._choices) == 1:
+            return self._choices[0]
         least_tried = min(self._choices, key=lambda choice: len(self._seconds[choice]))
-        if len(self._choices) == 1 or len(self._seconds[least_tried]) < self.TRIALS:
+        if len(self._seconds[least_tried]) < self.TRIALS:
             return least_tried
         return min(self._choices, key=lambda choice: statistics.median(self._seconds[choice]))
 

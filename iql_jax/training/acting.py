@@ -57,15 +57,14 @@ class ActingEnvironments:
         result = self._envs.step(transforms.action.to_env(actions))
         observations = transforms.observation(result.observations)
         rows = np.concatenate(
-            [
+            (
                 self.observations,
                 actions,
                 observations,
                 transforms.reward(result.rewards)[:, None],
-                1.0 - result.terminated[:, None],
-            ],
+                ~result.terminated[:, None],
+            ),
             axis=1,
-            dtype=np.float32,
         )
         self.returns += result.rewards
         self.success |= result.success

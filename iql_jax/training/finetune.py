@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from iql_jax.training.acting import ActingEnvironments
 from iql_jax.training.checkpoint import Checkpoints
 from iql_jax.training.compiling import CompiledOnce
 from iql_jax.training.members import Member
+from iql_jax.training.online_step import Measurements
 from iql_jax.training.run_directory import RunOptions
 from iql_jax.training.session import Session
 from iql_jax.training.transition_log import TransitionLog
@@ -90,19 +91,6 @@ def _take_over(run: Session, states: Any, from_run: Path) -> Any:
     return restored.arrays.replace(hyper=run.setup.hyper)
 
 
-class _Unread(NamedTuple):
-    """What steps measured and nobody has looked at yet.
-
-    Attributes:
-      names: of the metrics.
-      steps: of each step, still on the devices, f32[P, M] and i32[P], the first update that was
-        not finite, or -1.
-    """
-
-    names: list[str]
-    steps: list[tuple[jax.Array, jax.Array]]
-
-
 def _act_and_learn(run: Session, states: Any) -> Any:
     """Acts and learns to the last environment step or the first signal; saves and returns that."""
     setup, done, config = run.setup, run.done, run.setup.config
@@ -132,14 +120,7 @@ def _loop(
     agent_config = setup.agent.for_online_training(setup.agent_config)
     programs = (setup.agent, agent_config, setup.layout)
     precision = PRECISIONS[config.precision]
-    dataset, *exploring = jax.device_put(
-        (
-            setup.problem.rows,
-            jnp.float32(online.exploration_temperature),
-            jnp.float32(online.action_noise),
-        ),
-        setup.layout.replicated,
-    )
+    dataset = jax.device_put(setup.problem.rows, setup.layout.replicated)
     drawing = {
         "num_updates": online.updates_per_step,
         "batch_size": config.batch_size,
@@ -150,18 +131,23 @@ def _loop(
     lookahead = online_step.Lookahead(
         setup.layout, setup.training_keys, len(dataset), buffer.shape[1], **drawing
     )
-    unread = _Unread(_metric_names(run, agent_config, states), [])
+    measurements = online_step.Measurements(
+        setup.layout, _metric_names(run, agent_config, states), len(setup.seeds)
+    )
     saved = done.env_steps
     if done.env_steps and _evaluation_is_due(run):  # stopped between these steps and their scores
         assert continued is not None
-        _assess_and_save(run, states, continued, unread, online, envs, log)
+        _assess_and_save(run, states, continued, measurements, online, envs, log)
     members = slots.split(setup.layout, states)
     del states  # their buffers are given away
     key_data = jax.random.key_data(setup.training_keys)
+    policies = online_step.acting_part(setup.agent, agent_config, members)
     act_program = CompiledOnce(
         online_step.act,
         *programs,
         observation_dim=envs.observations.shape[1],
+        temperature=online.exploration_temperature,
+        action_noise=online.action_noise,
         precision=precision,
     )
     learn_program = CompiledOnce(online_step.learn, *programs, precision=precision)
@@ -172,7 +158,9 @@ def _loop(
 
     def news(rows: np.ndarray, count: int) -> np.ndarray:
         position = lookahead.position(done.update, count) if learns() else 0
-        return online_step.pack_news(rows, envs.observations, done.env_steps, position)
+        return online_step.pack_news(
+            rows, envs.observations, done.env_steps, position, measurements.position
+        )
 
     def store(rows: np.ndarray) -> None:
         nonlocal buffer, counts
@@ -181,16 +169,18 @@ def _loop(
     def act(rows: np.ndarray) -> jax.Array:
         nonlocal buffer, counts
         actions, buffer, counts = act_program(
-            members, buffer, key_data, news(rows, done.env_steps + 1), *exploring
+            policies(members), buffer, key_data, news(rows, done.env_steps + 1)
         )
         return actions
 
     def learn() -> None:
         nonlocal members
-        members, measured, broken_at = learn_program(
-            members, buffer, key_data, dataset, lookahead.drawn, counts
+        if measurements.full:
+            _read(run, measurements, online)
+        members, measurements.rows = learn_program(
+            members, measurements.rows, buffer, key_data, dataset, lookahead.drawn, counts
         )
-        unread.steps.append((measured, broken_at))
+        measurements.position += 1
 
     actions: jax.Array | np.ndarray
     if continued is None:  # nothing is stored: the buffer is empty there, too
@@ -216,14 +206,14 @@ def _loop(
         run.progress.advance(1)
         at_end = done.env_steps == config.max_steps
         if done.env_steps % config.log_interval == 0 or at_end:
-            _write_row(run, unread, online, envs)
+            _write_row(run, measurements, online, envs)
         if _evaluation_is_due(run) or at_end or loop.save_is_due(run):
             states = slots.join(setup.layout, members)
-            _assess_and_save(run, states, actions, unread, online, envs, log)
+            _assess_and_save(run, states, actions, measurements, online, envs, log)
             saved = done.env_steps
     states = slots.join(setup.layout, members)
     if saved != done.env_steps:
-        _assess_and_save(run, states, actions, unread, online, envs, log)
+        _assess_and_save(run, states, actions, measurements, online, envs, log)
     return states
 
 
@@ -267,17 +257,16 @@ def _metric_names(run: Session, agent_config: Any, states: Any) -> list[str]:
     )
 
 
-def _read(run: Session, unread: _Unread, online: OnlineConfig) -> None:
+def _read(run: Session, measurements: Measurements, online: OnlineConfig) -> None:
     """Adds what the steps since the last reading measured to the current row of metrics."""
-    if not unread.steps:
+    measured, broken_at = measurements.read()
+    if not len(measured):
         return
-    measured, broken_at = map(np.stack, zip(*jax.device_get(unread.steps), strict=True))
-    unread.steps.clear()
     first = np.argmax(broken_at >= 0, axis=0)
     loop.drop_broken(run, np.take_along_axis(broken_at, first[None], axis=0)[0])
     done = run.done
     sums = online.updates_per_step * measured.astype(np.float64)
-    for name, values in zip(unread.names, np.moveaxis(sums, 2, 0), strict=True):
+    for name, values in zip(measurements.names, np.moveaxis(sums, 2, 0), strict=True):
         # One after another, so that the moment of reading changes no bit.
         before = np.broadcast_to(done.sums.get(name, 0.0), values[:1].shape)
         done.sums[name] = np.cumsum(np.concatenate([before, values]), axis=0)[-1].tolist()
@@ -286,11 +275,11 @@ def _read(run: Session, unread: _Unread, online: OnlineConfig) -> None:
 
 def _write_row(
     run: Session,
-    unread: _Unread,
+    measurements: Measurements,
     online: OnlineConfig,
     envs: ActingEnvironments,
 ) -> None:
-    _read(run, unread, online)
+    _read(run, measurements, online)
     if run.done.num_summed:  # nothing was learned yet while warming up
         loop.write_row(run, **envs.take_finished())
 
@@ -305,13 +294,13 @@ def _assess_and_save(
     run: Session,
     states: Any,
     actions: jax.Array | np.ndarray,
-    unread: _Unread,
+    measurements: Measurements,
     online: OnlineConfig,
     envs: ActingEnvironments,
     log: TransitionLog,
 ) -> None:
     """Evaluates where due, then begins a checkpoint; what it stands on is safe on disk first."""
-    _read(run, unread, online)
+    _read(run, measurements, online)
     loop.check_finite(run, states)
     score = loop.assess(run, states) if _evaluation_is_due(run) else None
     at_end = run.done.env_steps == run.setup.config.max_steps

@@ -43,11 +43,10 @@ def draw_rows(
     batch_size: int,
     capacity: int,
     sampling: str,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns where the batches of K updates are: dataset rows, own rows, and which of the two.
+) -> jax.Array:
+    """Returns where the batches of K updates are, i32[K, B].
 
-    Three arrays [K, B]: i32 row of the dataset, i32 number of the member's own transition, and
-    bool, whether the latter is meant.
+    0 or more is a row of the dataset; below, -1 - n is the member's own transition in row n.
 
     Args:
       key: a member's key for batches.
@@ -61,27 +60,25 @@ def draw_rows(
     """
     own = jnp.minimum(count, capacity)
 
-    def draw(update: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def draw(update: jax.Array) -> jax.Array:
         first, second = jax.random.split(jax.random.fold_in(key, update))
         if sampling == "mixed":
             slots = jax.random.randint(
                 first, (batch_size,), 0, jnp.minimum(num_dataset + count, capacity)
             )
             number = (slots - num_dataset) % capacity
-            return slots, number, number < own
+            return jnp.where(number < own, -1 - number, slots)
         number = jax.random.randint(first, (batch_size,), 0, own)
         slots = jax.random.randint(second, (batch_size,), 0, num_dataset)
         online = jnp.arange(batch_size) < (
             batch_size // 2 if sampling == "symmetric" else batch_size
         )
-        return slots, number, online
+        return jnp.where(online, -1 - number, slots)
 
     return jax.vmap(draw)(updates)
 
 
-def fetch(
-    rows: jax.Array, dataset: jax.Array, drawn: tuple[jax.Array, jax.Array, jax.Array]
-) -> jax.Array:
+def fetch(rows: jax.Array, dataset: jax.Array, drawn: jax.Array) -> jax.Array:
     """Returns the batches f32[..., W] that `draw_rows` chose.
 
     Args:
@@ -89,15 +86,13 @@ def fetch(
       dataset: f32[N, W].
       drawn: what `draw_rows` returned.
     """
-    slots, number, online = drawn
-    from_dataset = dataset[jnp.minimum(slots, len(dataset) - 1)]
-    own = rows[jnp.minimum(number, len(rows) - 1)]
-    return jnp.where(online[..., None], own, from_dataset)
+    # The place that is not meant is the first row: always the same, it is in the cache.
+    own = rows[jnp.maximum(-1 - drawn, 0)]
+    from_dataset = dataset[jnp.maximum(drawn, 0)]
+    return jnp.where(drawn[..., None] < 0, own, from_dataset)
 
 
-def holds_newest(
-    drawn: tuple[jax.Array, jax.Array, jax.Array], count: jax.Array, num_rows: int
-) -> jax.Array:
+def holds_newest(drawn: jax.Array, count: jax.Array, num_rows: int) -> jax.Array:
     """Returns whether batches hold the last transition, bool[]; until it is stored they cannot be.
 
     Args:
@@ -105,8 +100,7 @@ def holds_newest(
       count: i32[], own transitions, the last one included.
       num_rows: M, the buffer's rows per member.
     """
-    _, number, online = drawn
-    return (online & (number == (count - 1) % num_rows)).any()
+    return (drawn == -1 - (count - 1) % num_rows).any()
 
 
 def restored(buffer: jax.Array, rows: Any) -> jax.Array:

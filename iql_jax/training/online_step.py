@@ -24,18 +24,19 @@ from iql_jax.training.slots import Slots
 _ACTING = 2
 
 # Whole numbers that go to the devices with what the environments gave: see `pack_news`.
-_NUM_COUNTS = 2
+_NUM_COUNTS = 3
 
 # Steps that are looked ahead at once.
 _AHEAD = 1000
 
-Drawn = tuple[jax.Array, jax.Array, jax.Array]
+# Steps whose measurements stay on the devices until they are read.
+_UNREAD = 1000
 
 
 def pack_news(
-    rows: np.ndarray, observations: np.ndarray, env_step: int, position: int
+    rows: np.ndarray, observations: np.ndarray, env_step: int, position: int, measured: int
 ) -> np.ndarray:
-    """Returns what a step brought, and what is to be done with it: f32[P, 2 + O + W].
+    """Returns what a step brought, and what is to be done with it: f32[P, 3 + O + W].
 
     All in one array, since each that goes to the devices by itself costs as much as calling a
     program; the whole numbers go as bits.
@@ -45,17 +46,18 @@ def pack_news(
       observations: f32[P, O], transformed, to act on.
       env_step: environment steps so far, `rows` included.
       position: where `Lookahead.drawn` has the next batches.
+      measured: where `Measurements.rows` takes what is measured on them.
     """
     width = _NUM_COUNTS + observations.shape[1]
     news = np.empty((len(rows), width + rows.shape[1]), np.float32)
-    news[:, :_NUM_COUNTS].view(np.int32)[:] = env_step, position
+    news[:, :_NUM_COUNTS].view(np.int32)[:] = env_step, position, measured
     news[:, _NUM_COUNTS:width] = observations
     news[:, width:] = rows
     return news
 
 
 def _insert_news(buffer: jax.Array, news: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns the buffer f32[P, R, W] with the last transitions, and the numbers i32[P, 2]."""
+    """Returns the buffer f32[P, R, W] with the last transitions, and the numbers i32[P, 3]."""
     counts = jax.lax.bitcast_convert_type(news[:, :_NUM_COUNTS], jnp.int32)
     rows = news[:, -buffer.shape[2] :]
     return online_buffer.insert(buffer, rows, counts[0, 0] - 1), counts
@@ -65,67 +67,72 @@ def _insert_news(buffer: jax.Array, news: jax.Array) -> tuple[jax.Array, jax.Arr
     PlatformJit,
     static_argnums=(0, 1, 2),
     static_argnames="precision",
-    donate_argnums=3,
+    donate_argnums=(3, 4),
 )
 def learn(
     agent: Agent,
     config: Any,
     layout: Layout,
     states: Slots,
+    measurements: jax.Array,
     buffer: jax.Array,
     key_data: jax.Array,
     dataset: jax.Array,
-    drawn: Drawn,
+    drawn: jax.Array,
     counts: jax.Array,
     *,
     precision: str = "float32",
-) -> tuple[Slots, jax.Array, jax.Array]:
+) -> tuple[Slots, jax.Array]:
     """Updates every member once on each of the step's batches from its replay buffer.
 
-    Returns states, metrics f32[P, M] in the order of their names, and health i32[P].
+    Returns the states, and the measurements with those of this step.
 
     Args:
       agent: the agent's module.
       config: its static configuration.
       layout: where members live; it must split them evenly.
       states: slots of P members; donated.
+      measurements: i32[P, L, M + 1], see `Measurements`; donated.
       buffer: f32[P, R, W], their own transitions.
       key_data: u32[P, ...], of the members' training keys; a program takes keys more slowly.
       dataset: f32[N, W], the rows that all members share.
-      drawn: of K steps, `Lookahead.drawn`.
-      counts: i32[P, 2], from `act` or `store`.
+      drawn: i32[P, K, U, B], of K steps, `Lookahead.drawn`.
+      counts: i32[P, 3], from `act` or `store`.
       precision: of matrix products, a name of `jax.default_matmul_precision`.
     """
 
     def on_device(members: Any, dataset: jax.Array) -> Any:
-        states, buffer, key_data, drawn, counts = members
+        states, measurements, buffer, key_data, drawn, counts = members
         keys = jax.random.wrap_key_data(key_data)
-        _, position = counts[0]
-        of_step = jax.tree.map(lambda x: x[:, position], drawn)  # [P, U, B]
+        _, position, number = counts[0]
         # Fetched for all members at once: a loop would copy their buffers.
-        batches = jax.vmap(online_buffer.fetch, in_axes=(0, None, 0))(buffer, dataset, of_step)
+        fetch = jax.vmap(online_buffer.fetch, in_axes=(0, None, 0))
+        batches = fetch(buffer, dataset, drawn[:, position])
 
         def member(one: Any, _: None) -> Any:
             state, (key, batches) = one
             state, metrics, broken_at = population.run_updates(
                 agent, config, state, key, batches, lambda rows: rows
             )
-            return state, (jnp.stack([metrics[name] for name in sorted(metrics)]), broken_at)
+            values = jnp.stack([metrics[name] for name in sorted(metrics)])
+            bits = jax.lax.bitcast_convert_type(values, jnp.int32)
+            return state, jnp.append(bits, broken_at)
 
-        states, (measured, broken_at) = slots.over_slots(
-            member, layout, states, (keys, batches), None
+        states, measured = slots.over_slots(member, layout, states, (keys, batches), None)
+        measurements = jax.lax.dynamic_update_slice(
+            measurements, measured[:, None], (0, number % _UNREAD, 0)
         )
-        return states, measured, broken_at
+        return states, measurements
 
     with jax.default_matmul_precision(precision):
         return population.over_devices(
-            on_device, layout, (states, buffer, key_data, drawn, counts), dataset
+            on_device, layout, (states, measurements, buffer, key_data, drawn, counts), dataset
         )
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
 def store(layout: Layout, buffer: jax.Array, news: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns the buffer with one more transition of each member, and the numbers i32[P, 2].
+    """Returns the buffer with one more transition of each member, and the numbers i32[P, 3].
 
     Args:
       layout: where members live; it must split them evenly.
@@ -142,7 +149,7 @@ def store(layout: Layout, buffer: jax.Array, news: jax.Array) -> tuple[jax.Array
 @functools.partial(
     jax.jit,
     static_argnums=(0, 1, 2),
-    static_argnames=("observation_dim", "precision"),
+    static_argnames=("observation_dim", "temperature", "action_noise", "precision"),
     donate_argnums=4,
 )
 def act(
@@ -153,10 +160,10 @@ def act(
     buffer: jax.Array,
     key_data: jax.Array,
     news: jax.Array,
-    temperature: jax.Array,
-    action_noise: jax.Array,
     *,
     observation_dim: int,
+    temperature: float,
+    action_noise: float,
     precision: str = "float32",
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Stores what the members did last, and chooses what they do next.
@@ -167,40 +174,83 @@ def act(
       agent: the agent's module.
       config: its static configuration.
       layout: where members live; it must split them evenly.
-      states: slots of P members.
+      states: slots of P members, or what `slots.Part` leaves of them.
       buffer: f32[P, R, W], their own transitions; donated.
       key_data: u32[P, ...], of the members' training keys.
       news: see `pack_news`.
-      temperature: f32[], scale of the policy's own noise.
-      action_noise: f32[], standard deviation of noise added to the actions.
       observation_dim: O.
+      temperature: scale of the policy's own noise.
+      action_noise: standard deviation of noise added to the actions.
       precision: of matrix products, a name of `jax.default_matmul_precision`.
     """
 
-    def member(one: Any, shared: Any) -> Any:
+    def member(one: Any, env_step: jax.Array) -> Any:
         state, (key, observation) = one
-        env_step, temperature, action_noise = shared
         step_key = jax.random.fold_in(jax.random.fold_in(key, _ACTING), env_step)
         policy_key, noise_key = jax.random.split(step_key)
         action = agent.sample_actions(
             config, state, observation[None], policy_key, temperature=temperature
         )[0]
         noise = jax.random.normal(noise_key, action.shape)
-        return state, jnp.clip(action + action_noise * noise, -1.0, 1.0)
+        return None, jnp.clip(action + action_noise * noise, -1.0, 1.0)
 
-    def on_device(members: Any, shared: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def on_device(members: Any, _: None) -> tuple[jax.Array, jax.Array, jax.Array]:
         states, buffer, key_data, news = members
         keys = jax.random.wrap_key_data(key_data)
         observations = news[:, _NUM_COUNTS : _NUM_COUNTS + observation_dim]
         buffer, counts = _insert_news(buffer, news)
-        shared = (counts[0, 0], *shared)
-        actions = slots.over_slots(member, layout, states, (keys, observations), shared)[1]
+        actions = slots.over_slots(member, layout, states, (keys, observations), counts[0, 0])[1]
         return actions, buffer, counts
 
     with jax.default_matmul_precision(precision):
-        return population.over_devices(
-            on_device, layout, (states, buffer, key_data, news), (temperature, action_noise)
-        )
+        return population.over_devices(on_device, layout, (states, buffer, key_data, news), None)
+
+
+def acting_part(agent: Agent, config: Any, states: Slots) -> slots.Part:
+    """Returns what takes from slots the arrays that `act` needs: those of the policy.
+
+    Args:
+      agent: the agent's module.
+      config: its static configuration.
+      states: slots of P members.
+    """
+
+    def choose(state: Any) -> jax.Array:
+        observation = jnp.zeros((1, config.observation_dim))
+        return agent.sample_actions(config, state, observation, jax.random.key(0), temperature=1.0)
+
+    return slots.Part(choose, states)
+
+
+class Measurements:
+    """What steps measured and nobody has read yet.
+
+    Attributes:
+      names: of the M metrics, in their order.
+      rows: i32[P, L, M + 1], on the devices, of the last L steps: the bits of the metrics f32[M],
+        and the first update that was not finite, or -1.
+      position: how many steps there were; the next one's row is that number modulo L.
+    """
+
+    def __init__(self, layout: Layout, names: list[str], num_members: int):
+        """Holds nothing yet."""
+        self.names = names
+        rows = jnp.zeros((num_members, _UNREAD, len(names) + 1), jnp.int32)
+        self.rows = jax.device_put(rows, layout.members(num_members))
+        self.position = 0
+        self._num_read = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether the next step would take the place of one that nobody has read."""
+        return self.position - self._num_read == _UNREAD
+
+    def read(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the metrics f32[K, P, M] of the steps not read before, and i32[K, P]."""
+        steps = np.arange(self._num_read, self.position) % _UNREAD
+        self._num_read = self.position
+        rows = np.swapaxes(np.asarray(self.rows), 0, 1)[steps]
+        return rows[..., :-1].copy().view(np.float32), rows[..., -1]
 
 
 class Lookahead:
@@ -225,11 +275,11 @@ class Lookahead:
         self._num_updates = drawing["num_updates"]
         self._first_update, self._first = 0, 0
         self._needs_newest: np.ndarray = np.zeros(0, bool)
-        self._drawn: Drawn | None = None
+        self._drawn: jax.Array | None = None
 
     @property
-    def drawn(self) -> Drawn:
-        """What `online_buffer.draw_rows` gives, [P, K, U, B], of K steps; see `position`."""
+    def drawn(self) -> jax.Array:
+        """What `online_buffer.draw_rows` gives, i32[P, K, U, B], of K steps; see `position`."""
         assert self._drawn is not None
         return self._drawn
 
@@ -276,7 +326,7 @@ def _look_ahead(
     num_rows: int,
     num_updates: int,
     **drawing: Any,
-) -> tuple[Drawn, jax.Array]:
+) -> tuple[jax.Array, jax.Array]:
     """Returns the draws of the steps from `count` on, and whether they hold its transition.
 
     The latter is bool[P, K].

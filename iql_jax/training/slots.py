@@ -32,12 +32,18 @@ class _Form:
     Attributes:
       tree: its structure.
       leaves: their shapes, without the leading axis, and types.
+      left_out: numbers of the large ones that the slot has not; they are None in the state.
     """
 
-    def __init__(self, state: Any):
-        """Takes the form of a state whose leaves lead with one axis more."""
-        leaves, self.tree = jax.tree.flatten(state)
-        self.leaves = [jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) for leaf in leaves]
+    def __init__(self, tree: Any, leaves: list[jax.ShapeDtypeStruct], left_out: frozenset[int]):
+        self.tree, self.leaves, self.left_out = tree, leaves, left_out
+
+    @classmethod
+    def of(cls, state: Any) -> "_Form":
+        """Returns the form of a state whose leaves lead with one axis more."""
+        leaves, tree = jax.tree.flatten(state)
+        shapes = [jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) for leaf in leaves]
+        return cls(tree, shapes, frozenset())
 
 
 @functools.partial(
@@ -73,7 +79,7 @@ def split(layout: Layout, states: Any) -> Slots:
     """
     local = len(jax.tree.leaves(states)[0]) // layout.mesh.size
     count = 1 if layout.vectorized or local > _MOST else local
-    form = _Form(states)
+    form = _Form.of(states)
 
     def on_device(states: Any, _: None) -> Slots:
         parts = (_part(states, slot, local // count) for slot in range(count))
@@ -92,6 +98,30 @@ def join(layout: Layout, slots: Slots) -> Any:
     return population.over_devices(on_device, layout, slots, None)
 
 
+class Part:
+    """Takes from slots what a function of the states needs: calls with fewer arrays cost less."""
+
+    def __init__(self, function: Callable[[Any], Any], slots: Slots):
+        """Finds out what the function of one member's state uses, without computing it."""
+        form = slots[0].form
+        jaxpr = jax.make_jaxpr(lambda leaves: function(jax.tree.unflatten(form.tree, leaves)))(
+            form.leaves
+        ).jaxpr
+        used = {id(x) for equation in jaxpr.eqns for x in equation.invars}
+        used |= {id(x) for x in jaxpr.outvars}
+        numbers = [n for n, leaf in enumerate(form.leaves) if not _is_small(leaf)]
+        kept = [place for place, n in enumerate(numbers) if id(jaxpr.invars[n]) in used]
+        left_out = frozenset(numbers) - {numbers[place] for place in kept}
+        self._kept, self._form = kept, _Form(form.tree, form.leaves, left_out)
+
+    def __call__(self, slots: Slots) -> Slots:
+        """Returns the slots without the other large leaves."""
+        return tuple(
+            Slot([slot.large[place] for place in self._kept], slot.small, self._form)
+            for slot in slots
+        )
+
+
 def over_slots(
     function: Callable[[Any, Any], tuple[Any, Any]],
     layout: Layout,
@@ -102,7 +132,8 @@ def over_slots(
     """Returns the new slots of one device, and what else its members gave, stacked.
 
     Args:
-      function: of (state, one member's arrays) and `shared`; returns the new state and the rest.
+      function: of (state, one member's arrays) and `shared`; returns the new state, or None where
+        it stays as it is, and the rest.
       layout: where members live.
       slots: of one device.
       members: what else leads with the axis of the device's members.
@@ -113,7 +144,7 @@ def over_slots(
         state = _unpack(slot)
         own = _part(members, number, len(jax.tree.leaves(state)[0]))
         state, rest = population.over_local_members(function, layout, (state, own), shared)
-        new_slots.append(_pack(state, slot.form))
+        new_slots.append(slot if state is None else _pack(state, slot.form))
         rests.append(rest)
     return tuple(new_slots), _concatenate(tuple(rests))
 
@@ -137,9 +168,11 @@ def _pack(state: Any, form: _Form) -> Slot:
 
 def _unpack(slot: Slot) -> Any:
     large, begin = iter(slot.large), dict.fromkeys(slot.small, 0)
-    leaves = []
-    for leaf in slot.form.leaves:
-        if _is_small(leaf):
+    leaves: list[jax.Array | None] = []
+    for number, leaf in enumerate(slot.form.leaves):
+        if number in slot.form.left_out:
+            leaves.append(None)
+        elif _is_small(leaf):
             dtype = str(leaf.dtype)
             end = begin[dtype] + leaf.size
             flat = slot.small[dtype][:, begin[dtype] : end]

@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from iql_jax.training import population, slots
+from iql_jax.agents import iql
+from iql_jax.config import RunConfig
+from iql_jax.training import online_step, population, slots
 
 
 @pytest.mark.parametrize(("num_members", "count"), [(1, 1), (3, 3), (4, 4), (5, 1)])
@@ -60,3 +62,42 @@ def test_every_member_gets_what_is_its_own():
     np.testing.assert_array_equal(states, [0.5, 1.5, 2.5])
     np.testing.assert_array_equal(numbers, [10.0, 20.0, 30.0])
     np.testing.assert_array_equal(data, jax.random.key_data(keys))
+
+
+def test_a_part_has_what_a_function_uses_and_nothing_else_that_is_large():
+    layout = population.choose_layout(3, jax.devices()[:1])
+    states = {
+        "used": jnp.arange(3.0 * 5000).reshape(3, 5000),
+        "unused": jnp.ones((3, 5000)),
+        "bias": jnp.arange(3.0),
+    }
+
+    def function(state):
+        return jnp.sum(state["used"][:2]) + state["bias"]
+
+    whole = slots.split(layout, states)
+    part = slots.Part(function, whole)(whole)
+    assert [[x.shape for x in slot.large] for slot in part] == 3 * [[(1, 5000)]]
+
+    def member(one, shared):
+        state, _ = one
+        assert state["unused"] is None
+        return None, function(state)
+
+    kept, sums = jax.jit(lambda part: slots.over_slots(member, layout, part, jnp.arange(3), None))(
+        part
+    )
+    np.testing.assert_array_equal(sums, [1.0, 10002.0, 20003.0])
+    np.testing.assert_array_equal(kept[2].large[0], part[2].large[0])
+
+
+def test_acting_takes_the_policy_alone():
+    settings = RunConfig(hidden_dims=(100, 100)).settings()
+    config = iql.make_config(settings, 3, 2)
+    layout = population.choose_layout(1)
+    hyper = population.stack_hyperparameters([iql.make_hyperparameters(settings)])
+    keys = population.member_keys([0])[0]
+    whole = slots.split(layout, population.init_many(iql, config, layout, hyper, keys))
+    part = online_step.acting_part(iql, config, whole)(whole)
+    assert len(whole[0].large) == 14  # the second kernels of V, Q twice and the policy, their
+    assert len(part[0].large) == 1  # moments, and the target's
