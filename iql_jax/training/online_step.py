@@ -191,8 +191,9 @@ def act(
         action = agent.sample_actions(
             config, state, observation[None], policy_key, temperature=temperature
         )[0]
-        noise = jax.random.normal(noise_key, action.shape)
-        return None, jnp.clip(action + action_noise * noise, -1.0, 1.0)
+        if action_noise > 0:
+            action += action_noise * jax.random.normal(noise_key, action.shape)
+        return None, jnp.clip(action, -1.0, 1.0)
 
     def on_device(members: Any, _: None) -> tuple[jax.Array, jax.Array, jax.Array]:
         states, buffer, key_data, news = members

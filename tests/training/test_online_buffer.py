@@ -111,25 +111,3 @@ def test_looking_ahead_starts_anew_where_it_does_not_know():
     last = lookahead.drawn.shape[1] - 1
     assert lookahead.position(104 + 2 * last, 4 + last) == last
     assert lookahead.position(106 + 2 * last, 5 + last) == 0
-
-
-def test_what_was_measured_is_read_once_and_in_order():
-    layout = population.choose_layout(2, jax.devices()[:1])
-    measurements = online_step.Measurements(layout, ["a", "b", "c"], 2)
-    expected = np.random.default_rng(0).normal(size=(1700, 2, 3)).astype(np.float32)
-    expected[3, 1, 2] = np.nan
-    broken_at = np.arange(3400, dtype=np.int32).reshape(1700, 2) - 1
-    for begin, end in [(0, 0), (0, 5), (5, 700), (700, 1700)]:  # the last ones go round the end
-        rows = np.array(measurements.rows)
-        for step in range(begin, end):
-            assert not measurements.full
-            place = measurements.position % rows.shape[1]
-            rows[:, place, :3] = expected[step].view(np.int32)
-            rows[:, place, 3] = broken_at[step]
-            measurements.position += 1
-        measurements.rows = jnp.asarray(rows)
-        assert measurements.full == (end - begin == rows.shape[1])
-        values, broken = measurements.read()
-        np.testing.assert_array_equal(values, expected[begin:end])
-        np.testing.assert_array_equal(broken, broken_at[begin:end])
-    assert measurements.read()[0].shape == (0, 2, 3)

@@ -5,9 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from iql_jax.agents import iql
-from iql_jax.config import RunConfig
-from iql_jax.training import online_step, population, slots
+from iql_jax.training import population, slots
 
 
 @pytest.mark.parametrize(("num_members", "count"), [(1, 1), (3, 3), (4, 4), (5, 1)])
@@ -89,15 +87,3 @@ def test_a_part_has_what_a_function_uses_and_nothing_else_that_is_large():
     )
     np.testing.assert_array_equal(sums, [1.0, 10002.0, 20003.0])
     np.testing.assert_array_equal(kept[2].large[0], part[2].large[0])
-
-
-def test_acting_takes_the_policy_alone():
-    settings = RunConfig(hidden_dims=(100, 100)).settings()
-    config = iql.make_config(settings, 3, 2)
-    layout = population.choose_layout(1)
-    hyper = population.stack_hyperparameters([iql.make_hyperparameters(settings)])
-    keys = population.member_keys([0])[0]
-    whole = slots.split(layout, population.init_many(iql, config, layout, hyper, keys))
-    part = online_step.acting_part(iql, config, whole)(whole)
-    assert len(whole[0].large) == 14  # the second kernels of V, Q twice and the policy, their
-    assert len(part[0].large) == 1  # moments, and the target's
