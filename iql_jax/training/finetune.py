@@ -141,6 +141,7 @@ def _loop(
     members = slots.split(setup.layout, states)
     del states  # their buffers are given away
     key_data = jax.random.key_data(setup.training_keys)
+    acting_keys = online_step.ActingKeys(setup.layout, setup.training_keys)
     policies = online_step.acting_part(setup.agent, agent_config, members)
     act_program = CompiledOnce(
         online_step.act,
@@ -169,7 +170,10 @@ def _loop(
     def act(rows: np.ndarray) -> jax.Array:
         nonlocal buffer, counts
         actions, buffer, counts = act_program(
-            policies(members), buffer, key_data, news(rows, done.env_steps + 1)
+            policies(members),
+            buffer,
+            acting_keys.of(done.env_steps),
+            news(rows, done.env_steps + 1),
         )
         return actions
 

@@ -26,7 +26,7 @@ _ACTING = 2
 # Whole numbers that go to the devices with what the environments gave: see `pack_news`.
 _NUM_COUNTS = 3
 
-# Steps that are looked ahead at once.
+# Steps that are looked ahead at once, and steps whose random keys are made at once.
 _AHEAD = 1000
 
 # Steps whose measurements stay on the devices until they are read.
@@ -158,7 +158,7 @@ def act(
     layout: Layout,
     states: Slots,
     buffer: jax.Array,
-    key_data: jax.Array,
+    acting_keys: jax.Array,
     news: jax.Array,
     *,
     observation_dim: int,
@@ -176,7 +176,7 @@ def act(
       layout: where members live; it must split them evenly.
       states: slots of P members, or what `slots.Part` leaves of them.
       buffer: f32[P, R, W], their own transitions; donated.
-      key_data: u32[P, ...], of the members' training keys.
+      acting_keys: u32[P, K, 2, ...], `ActingKeys.of` the step.
       news: see `pack_news`.
       observation_dim: O.
       temperature: scale of the policy's own noise.
@@ -184,10 +184,8 @@ def act(
       precision: of matrix products, a name of `jax.default_matmul_precision`.
     """
 
-    def member(one: Any, env_step: jax.Array) -> Any:
-        state, (key, observation) = one
-        step_key = jax.random.fold_in(jax.random.fold_in(key, _ACTING), env_step)
-        policy_key, noise_key = jax.random.split(step_key)
+    def member(one: Any, _: None) -> Any:
+        state, ((policy_key, noise_key), observation) = one
         action = agent.sample_actions(
             config, state, observation[None], policy_key, temperature=temperature
         )[0]
@@ -196,15 +194,50 @@ def act(
         return None, jnp.clip(action, -1.0, 1.0)
 
     def on_device(members: Any, _: None) -> tuple[jax.Array, jax.Array, jax.Array]:
-        states, buffer, key_data, news = members
-        keys = jax.random.wrap_key_data(key_data)
+        states, buffer, acting_keys, news = members
         observations = news[:, _NUM_COUNTS : _NUM_COUNTS + observation_dim]
         buffer, counts = _insert_news(buffer, news)
-        actions = slots.over_slots(member, layout, states, (keys, observations), counts[0, 0])[1]
+        keys = jax.random.wrap_key_data(acting_keys[:, counts[0, 0] % _AHEAD])
+        actions = slots.over_slots(member, layout, states, (keys, observations), None)[1]
         return actions, buffer, counts
 
     with jax.default_matmul_precision(precision):
-        return population.over_devices(on_device, layout, (states, buffer, key_data, news), None)
+        return population.over_devices(on_device, layout, (states, buffer, acting_keys, news), None)
+
+
+class ActingKeys:
+    """The random keys that members act with, of many steps at once: one by one they are slow."""
+
+    def __init__(self, layout: Layout, keys: jax.Array):
+        """Takes where members live, and their training keys, key[P]."""
+        self._make = functools.partial(_make_acting_keys, layout, keys)
+        self._block: int | None = None
+        self._made: jax.Array | None = None
+
+    def of(self, env_step: int) -> jax.Array:
+        """Returns u32[P, K, 2, ...], which has those of a step at its number modulo K."""
+        if env_step // _AHEAD != self._block:
+            self._block = env_step // _AHEAD
+            self._made = self._make(np.int32(self._block))
+        assert self._made is not None
+        return self._made
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _make_acting_keys(layout: Layout, keys: jax.Array, block: jax.Array) -> jax.Array:
+    """Returns for each step of a block the keys of the policy and of the noise added to it."""
+
+    def make(key: jax.Array, env_step: jax.Array) -> jax.Array:
+        step_key = jax.random.fold_in(jax.random.fold_in(key, _ACTING), env_step)
+        return jax.random.key_data(jax.random.split(step_key))
+
+    over_steps = jax.vmap(make, in_axes=(None, 0))
+
+    def on_device(keys: jax.Array, block: jax.Array) -> jax.Array:
+        env_steps = block * _AHEAD + jnp.arange(_AHEAD)
+        return jax.vmap(over_steps, in_axes=(0, None))(keys, env_steps)
+
+    return population.over_devices(on_device, layout, keys, block)
 
 
 def acting_part(agent: Agent, config: Any, states: Slots) -> slots.Part:

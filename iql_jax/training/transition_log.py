@@ -5,6 +5,7 @@
 lies behind them is dropped when a run is continued.
 """
 
+import contextlib
 import os
 import zlib
 from pathlib import Path
@@ -13,6 +14,10 @@ import numpy as np
 
 from iql_jax.errors import InputError
 from iql_jax.report.files import write_failure
+
+# Steps that are written at once: a call of the system for each would cost as much as storing it on
+# the devices. Those that a kill loses no checkpoint stands on.
+_AT_ONCE = 1000
 
 
 class TransitionLog:
@@ -31,6 +36,7 @@ class TransitionLog:
         """
         self._path, self._shape = path, (num_members, width)
         self._checksum = 0
+        self._pending: list[np.ndarray] = []
         try:
             self._file = open(path, "ab")  # noqa: SIM115 - open for as long as the run lasts
         except OSError as error:
@@ -55,13 +61,14 @@ class TransitionLog:
         return np.frombuffer(data, np.float32).reshape(num_steps, *self._shape)
 
     def append(self, rows: np.ndarray) -> None:
-        """Adds the transitions f32[P, W] of one step."""
-        data = np.ascontiguousarray(rows, np.float32).tobytes()
-        self._checksum = zlib.crc32(data, self._checksum)
-        try:
-            self._file.write(data)
-        except OSError as error:
-            raise write_failure(self._path, error) from error
+        """Adds the transitions f32[P, W] of one step, an array that nobody changes later.
+
+        Raises:
+          InputError: they cannot be written.
+        """
+        self._pending.append(rows)
+        if len(self._pending) == _AT_ONCE:
+            self._write()
 
     def sync(self) -> int:
         """Returns the checksum of all steps so far, once they are safe on disk.
@@ -69,6 +76,7 @@ class TransitionLog:
         Raises:
           InputError: they cannot be written.
         """
+        self._write()
         try:
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -77,5 +85,15 @@ class TransitionLog:
         return self._checksum
 
     def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
+        """Writes the rest and closes the file."""
+        with contextlib.closing(self._file):
+            self._write()
+
+    def _write(self) -> None:
+        data = b"".join(np.asarray(rows, np.float32).tobytes() for rows in self._pending)
+        self._pending.clear()
+        self._checksum = zlib.crc32(data, self._checksum)
+        try:
+            self._file.write(data)
+        except OSError as error:
+            raise write_failure(self._path, error) from error

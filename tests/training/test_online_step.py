@@ -37,6 +37,8 @@ def test_acting_stores_what_was_lived_and_adds_noise_where_asked_to():
     rows = rng.normal(size=(2, WIDTH)).astype(np.float32)
     observations = rng.normal(size=(2, OBSERVATION_DIM)).astype(np.float32)
 
+    acting_keys = online_step.ActingKeys(layout, keys)
+
     def act(temperature, action_noise):
         return online_step.act(
             iql,
@@ -44,7 +46,7 @@ def test_acting_stores_what_was_lived_and_adds_noise_where_asked_to():
             layout,
             online_step.acting_part(iql, config, members)(members),
             online_buffer.init_buffer(2, 4, WIDTH),
-            jax.random.key_data(keys),
+            acting_keys.of(6),
             online_step.pack_news(rows, observations, env_step=6, position=17, measured=5),
             observation_dim=OBSERVATION_DIM,
             temperature=temperature,
@@ -69,6 +71,23 @@ def test_acting_stores_what_was_lived_and_adds_noise_where_asked_to():
     assert (np.abs(sampled - mean) > 0).all()
     assert (np.abs(noisy - mean) > 0).all() and (np.abs(noisy - mean) < 0.06).all()
     np.testing.assert_array_equal(np.abs(noisier), 1.0)
+
+
+def test_every_step_and_member_acts_with_keys_of_its_own():
+    layout = population.choose_layout(2)
+    _, keys = population.member_keys(range(2))
+    acting_keys = online_step.ActingKeys(layout, keys)
+    num_steps = acting_keys.of(0).shape[1]
+    for env_step in (3, num_steps + 3, 2 * num_steps - 1):
+        for member in range(2):
+            key = jax.random.clone(keys)[member]
+            step_key = jax.random.fold_in(jax.random.fold_in(key, 2), env_step)
+            np.testing.assert_array_equal(
+                acting_keys.of(env_step)[member, env_step % num_steps],
+                jax.random.key_data(jax.random.split(step_key)),
+            )
+    every = np.concatenate([acting_keys.of(0), acting_keys.of(num_steps)]).reshape(-1, 2)
+    assert len(np.unique(every, axis=0)) == len(every)
 
 
 def test_what_was_measured_is_read_once_and_in_order():
