@@ -28,13 +28,13 @@ AUTHORS = "authors"
 
 def main() -> None:
     """Measures, and writes the results file."""
-    flags = common.parser(__doc__, rounds=7)
+    flags = common.parser(__doc__, rounds=25)
     flags.add_argument("--peers", type=Path, required=True, help="folder of checkouts")
     flags.add_argument("--env_name", default="antmaze-medium-play-v2", help="where to act")
     flags.add_argument("--members", type=common.integers, default=[1, 4], help="of our loop")
     flags.add_argument("--rows", type=int, default=200_000, help="transitions (default 2e5)")
     flags.add_argument("--batch_size", type=int, default=256, help="per update (default 256)")
-    flags.add_argument("--steps", type=int, default=500, help="environment steps per turn")
+    flags.add_argument("--steps", type=int, default=200, help="environment steps per turn")
     arguments = flags.parse_args()
     start = common.machine()
     path = common.write("online_loop", arguments, start, measure(arguments))
