@@ -160,7 +160,7 @@ def _loop(
     def news(rows: np.ndarray, count: int) -> np.ndarray:
         position = lookahead.position(done.update, count) if learns() else 0
         return online_step.pack_news(
-            rows, envs.observations, done.env_steps, position, measurements.position
+            rows, envs.observations, done.env_steps, position, measurements.num_steps
         )
 
     def store(rows: np.ndarray) -> None:
@@ -181,10 +181,10 @@ def _loop(
         nonlocal members
         if measurements.full:
             _read(run, measurements, online)
-        members, measurements.rows = learn_program(
+        members, measured = learn_program(
             members, measurements.rows, buffer, key_data, dataset, lookahead.drawn, counts
         )
-        measurements.position += 1
+        measurements.add(measured)
 
     actions: jax.Array | np.ndarray
     if continued is None:  # nothing is stored: the buffer is empty there, too

@@ -46,7 +46,7 @@ def pack_news(
       observations: f32[P, O], transformed, to act on.
       env_step: environment steps so far, `rows` included.
       position: where `Lookahead.drawn` has the next batches.
-      measured: where `Measurements.rows` takes what is measured on them.
+      measured: steps measured so far, `Measurements.num_steps`.
     """
     width = _NUM_COUNTS + observations.shape[1]
     news = np.empty((len(rows), width + rows.shape[1]), np.float32)
@@ -104,7 +104,7 @@ def learn(
     def on_device(members: Any, dataset: jax.Array) -> Any:
         states, measurements, buffer, key_data, drawn, counts = members
         keys = jax.random.wrap_key_data(key_data)
-        _, position, number = counts[0]
+        _, position, measured_before = counts[0]
         # Fetched for all members at once: a loop would copy their buffers.
         fetch = jax.vmap(online_buffer.fetch, in_axes=(0, None, 0))
         batches = fetch(buffer, dataset, drawn[:, position])
@@ -120,7 +120,7 @@ def learn(
 
         states, measured = slots.over_slots(member, layout, states, (keys, batches), None)
         measurements = jax.lax.dynamic_update_slice(
-            measurements, measured[:, None], (0, number % _UNREAD, 0)
+            measurements, measured[:, None], (0, measured_before % _UNREAD, 0)
         )
         return states, measurements
 
@@ -263,7 +263,7 @@ class Measurements:
       names: of the M metrics, in their order.
       rows: i32[P, L, M + 1], on the devices, of the last L steps: the bits of the metrics f32[M],
         and the first update that was not finite, or -1.
-      position: how many steps there were; the next one's row is that number modulo L.
+      num_steps: how many were measured; the next one's row is that number modulo L.
     """
 
     def __init__(self, layout: Layout, names: list[str], num_members: int):
@@ -271,18 +271,23 @@ class Measurements:
         self.names = names
         rows = jnp.zeros((num_members, _UNREAD, len(names) + 1), jnp.int32)
         self.rows = jax.device_put(rows, layout.members(num_members))
-        self.position = 0
+        self.num_steps = 0
         self._num_read = 0
 
     @property
     def full(self) -> bool:
         """Whether the next step would take the place of one that nobody has read."""
-        return self.position - self._num_read == _UNREAD
+        return self.num_steps - self._num_read == _UNREAD
+
+    def add(self, rows: jax.Array) -> None:
+        """Takes the rows with those of one step more."""
+        self.rows = rows
+        self.num_steps += 1
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns the metrics f32[K, P, M] of the steps not read before, and i32[K, P]."""
-        steps = np.arange(self._num_read, self.position) % _UNREAD
-        self._num_read = self.position
+        steps = np.arange(self._num_read, self.num_steps) % _UNREAD
+        self._num_read = self.num_steps
         rows = np.swapaxes(np.asarray(self.rows), 0, 1)[steps]
         return rows[..., :-1].copy().view(np.float32), rows[..., -1]
 

@@ -27,8 +27,9 @@ def make(num_members):
 def test_acting_takes_the_policy_alone():
     config, _, members, _ = make(1)
     part = online_step.acting_part(iql, config, members)(members)
-    assert len(members[0].large) == 14  # the second kernels of V, Q twice and the policy, their
-    assert len(part[0].large) == 1  # moments, and the target's
+    # The second kernels of V, of Q twice and of the policy, their moments, and the target's.
+    assert len(members[0].large) == 14
+    assert len(part[0].large) == 1
 
 
 def test_acting_stores_what_was_lived_and_adds_noise_where_asked_to():
@@ -97,15 +98,14 @@ def test_what_was_measured_is_read_once_and_in_order():
     expected[3, 1, 2] = np.nan
     broken_at = np.arange(3400, dtype=np.int32).reshape(1700, 2) - 1
     for begin, end in [(0, 0), (0, 5), (5, 700), (700, 1700)]:  # the last ones go round the end
-        rows = np.array(measurements.rows)
         for step in range(begin, end):
             assert not measurements.full
-            place = measurements.position % rows.shape[1]
+            rows = np.array(measurements.rows)
+            place = measurements.num_steps % rows.shape[1]
             rows[:, place, :3] = expected[step].view(np.int32)
             rows[:, place, 3] = broken_at[step]
-            measurements.position += 1
-        measurements.rows = jnp.asarray(rows)
-        assert measurements.full == (end - begin == rows.shape[1])
+            measurements.add(jnp.asarray(rows))
+        assert measurements.full == (end - begin == measurements.rows.shape[1])
         values, broken = measurements.read()
         np.testing.assert_array_equal(values, expected[begin:end])
         np.testing.assert_array_equal(broken, broken_at[begin:end])
